@@ -1,0 +1,1 @@
+"""Runs on a laptop what AWS runs: the definition, the model server, the demo."""

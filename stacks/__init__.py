@@ -1,0 +1,1 @@
+"""The CDK stacks: one folder a phase of the machine-learning lifecycle, each construct file one idea."""

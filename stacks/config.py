@@ -1,0 +1,278 @@
+"""Configuration: `cdk.json` context → one frozen, strict model; each construct gets only its own section.
+
+Nothing has a default here: every knob of every stage stands in `cdk.json`, where a reader can see it. Values and
+combinations that AWS would refuse at deploy are refused here, at synth, with AWS's reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+STAGES = ("sandbox", "production")
+FILE = "cdk.json"
+
+# The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
+LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
+Percent = Annotated[int, Field(ge=1, le=100)]
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+Schedule = Annotated[str, Field(pattern=r"^(rate|cron)\(.+\)$")]
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be deployed: one message that names file, key, value and remedy."""
+
+
+class Section(BaseModel):
+    """Frozen (constructs cannot change it), strict (no "3" for 3), and no key that nothing reads."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class FoundationConfig(Section):
+    """What holds state, and how long it is kept. `isolation` puts every job into a VPC without internet."""
+
+    isolation: bool
+    availability_zones: int = Field(ge=2, le=3)
+    retain_data: bool
+    termination_protection: bool
+    raw_retention_days: int = Field(ge=1, le=3650)
+    noncurrent_version_days: int = Field(ge=1, le=365)
+    access_log_days: int = Field(ge=1, le=3650)
+    log_retention_days: LogDays
+    key_pending_window_days: int = Field(ge=7, le=30)
+    transfer_acceleration: bool
+
+
+class IngestionConfig(Section):
+    """Kinesis, Firehose and the Lambda consumer. Sizes in records or MiB, times in seconds or hours."""
+
+    stream_mode: Literal["PROVISIONED", "ON_DEMAND"]
+    shard_count: int = Field(ge=1, le=100)
+    stream_retention_hours: int = Field(ge=24, le=8760)
+    firehose_buffer_seconds: int = Field(ge=60, le=900)
+    firehose_buffer_mib: int = Field(ge=1, le=128)
+    consumer_batch_size: int = Field(ge=1, le=10_000)
+    consumer_batching_window_seconds: int = Field(ge=0, le=300)
+    consumer_retry_attempts: int = Field(ge=0, le=100)
+    consumer_max_record_age_seconds: int = Field(ge=60, le=604_800)
+    consumer_timeout_seconds: int = Field(ge=3, le=900)
+    consumer_memory_mib: int = Field(ge=128, le=10_240)
+
+    @model_validator(mode="after")
+    def _age_within_retention(self) -> Self:
+        if self.consumer_max_record_age_seconds > self.stream_retention_hours * 3600:
+            raise ValueError(
+                "consumer_max_record_age_seconds exceeds stream_retention_hours: Kinesis would have dropped the "
+                "record first. Lower the age or keep the stream longer."
+            )
+        return self
+
+
+class ProcessingConfig(Section):
+    """Glue. `number_of_workers` of `worker_type`; times in minutes."""
+
+    worker_type: Literal["G_1X", "G_2X", "G_4X"]
+    number_of_workers: int = Field(ge=2, le=100)
+    job_timeout_minutes: int = Field(ge=5, le=2880)
+    job_max_retries: int = Field(ge=0, le=3)
+    start_on_upload: bool
+    upload_batch_size: int = Field(ge=1, le=100)
+    upload_batch_window_seconds: int = Field(ge=900, le=7200)
+    maximum_quarantined_percent: float = Field(ge=0, le=100)
+
+
+class TrainingConfig(Section):
+    """The SageMaker Pipeline: `problem_type` and `estimator` choose its structure, the rest are its parameters."""
+
+    problem_type: Literal["classification", "regression"]
+    estimator: Literal["xgboost", "linear"]
+    processing_instance_type: InstanceType
+    training_instance_type: InstanceType
+    instance_count: Literal[1]
+    volume_size_gib: int = Field(ge=1, le=1024)
+    max_runtime_seconds: int = Field(ge=60, le=432_000)
+    metric_threshold: float
+    hyperparameters: Mapping[str, int | float | str]
+    start_on_curated: bool
+    schedule: Schedule
+    schedule_enabled: bool
+
+
+class CanaryConfig(Section):
+    """A share of the fleet takes traffic first ("Use canary traffic shifting", SageMaker Developer Guide)."""
+
+    strategy: Literal["CANARY"]
+    # AWS refuses a canary of more than half of the fleet.
+    canary_percent: int = Field(ge=5, le=50)
+    wait_seconds: int = Field(ge=0, le=3600)
+
+
+class LinearConfig(Section):
+    """Traffic moves in equal steps ("Use linear traffic shifting", SageMaker Developer Guide)."""
+
+    strategy: Literal["LINEAR"]
+    step_percent: int = Field(ge=10, le=50)
+    wait_seconds: int = Field(ge=0, le=3600)
+
+
+class AllAtOnceConfig(Section):
+    """All traffic moves, then the old fleet bakes ("Use all at once traffic shifting")."""
+
+    strategy: Literal["ALL_AT_ONCE"]
+    wait_seconds: int = Field(ge=0, le=3600)
+
+
+class AlarmConfig(Section):
+    """When a rollout is rolled back: `error_percent` of requests answered 5xx, or p99 latency in milliseconds.
+
+    AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
+    thresholds are sized for the canary's share.
+    """
+
+    error_percent: float = Field(gt=0, le=100)
+    latency_milliseconds: int = Field(ge=1, le=60_000)
+    period_seconds: Literal[10, 30, 60, 120, 180, 240, 300]
+    evaluation_periods: int = Field(ge=1, le=10)
+
+
+class AutoscalingConfig(Section):
+    """Target tracking on invocations per instance and minute; cool-downs in seconds."""
+
+    maximum_instances: int = Field(ge=1, le=100)
+    invocations_per_instance: int = Field(ge=1)
+    scale_in_cooldown_seconds: int = Field(ge=0, le=3600)
+    scale_out_cooldown_seconds: int = Field(ge=0, le=3600)
+
+
+class ServingConfig(Section):
+    """The real-time endpoint and how a new model takes it over."""
+
+    instance_type: InstanceType
+    instance_count: int = Field(ge=1, le=50)
+    data_capture_percent: Percent
+    rollout: CanaryConfig | LinearConfig | AllAtOnceConfig = Field(discriminator="strategy")
+    termination_wait_seconds: int = Field(ge=0, le=3600)
+    timeout_seconds: int = Field(ge=600, le=28_800)
+    alarms: AlarmConfig
+    autoscaling: AutoscalingConfig
+
+    @model_validator(mode="after")
+    def _rollout_can_work(self) -> Self:
+        rollout, alarms = self.rollout, self.alarms
+        if isinstance(rollout, CanaryConfig):
+            canary = self.instance_count * rollout.canary_percent / 100
+            if self.instance_count < 2 or round(canary) < 1:
+                raise ValueError(
+                    f"a canary of {rollout.canary_percent} % of {self.instance_count} instance(s) is no whole instance: "
+                    "SageMaker refuses it. Use at least 2 instances and a larger canary, or ALL_AT_ONCE."
+                )
+        if isinstance(rollout, LinearConfig) and self.instance_count < 2:
+            raise ValueError(
+                "a LINEAR rollout needs at least 2 instances to split traffic over. Raise instance_count, or use ALL_AT_ONCE."
+            )
+        if rollout.wait_seconds < alarms.period_seconds * alarms.evaluation_periods:
+            raise ValueError(
+                f"rollout.wait_seconds = {rollout.wait_seconds} is shorter than the alarms' evaluation window of "
+                f"{alarms.period_seconds} s x {alarms.evaluation_periods}: no alarm could fire in time. Lengthen the wait."
+            )
+        steps = -(-100 // rollout.step_percent) if isinstance(rollout, LinearConfig) else 2
+        if rollout.strategy == "ALL_AT_ONCE":
+            steps = 1
+        baking = rollout.wait_seconds * steps + self.termination_wait_seconds
+        if baking >= self.timeout_seconds:
+            raise ValueError(
+                f"waits add up to {baking} s, which is not less than timeout_seconds = {self.timeout_seconds}: "
+                "every rollout would time out and roll back. Raise the time-out or shorten the waits."
+            )
+        if self.autoscaling.maximum_instances < self.instance_count:
+            raise ValueError(
+                "autoscaling.maximum_instances is below instance_count, the minimum. Raise the maximum."
+            )
+        return self
+
+
+class MonitoringConfig(Section):
+    """Who is told, and what a month may cost (US dollars)."""
+
+    alarm_email: Email | None
+    monthly_budget_usd: int = Field(ge=1)
+    budget_alert_percent: Percent
+
+
+class StageConfig(Section):
+    """One stage, as `cdk.json` spells it under `stages`."""
+
+    name: Name
+    dataset: str = Field(pattern=r"^[a-z0-9_-]+$")
+    tags: Mapping[str, str]
+    foundation: FoundationConfig
+    ingestion: IngestionConfig
+    processing: ProcessingConfig
+    training: TrainingConfig
+    serving: ServingConfig
+    monitoring: MonitoringConfig
+
+
+class Config(StageConfig):
+    """A stage with its name; the names that several stacks must agree on are derived here, once."""
+
+    stage: Literal["sandbox", "production"]
+
+    @property
+    def prefix(self) -> str:
+        """The start of every physical name that AWS demands: at most 31 characters."""
+        return f"{self.name}-{self.stage}"
+
+    @property
+    def endpoint_name(self) -> str:
+        """A deterministic string: alarms, the consumer and autoscaling name the endpoint before it exists."""
+        return self.prefix
+
+    def stack_name(self, stack: str) -> str:
+        """The CloudFormation name of a stack; fixed, because permissions are bound to it."""
+        return f"{self.prefix}-{stack.lower()}"
+
+
+def load(context: Mapping[str, Any]) -> Config:
+    """Build the configuration of the chosen stage from CDK context (`-c stage=production` chooses).
+
+    Raises `ConfigError` with one line for every wrong key, value or combination.
+    """
+    stage = context.get("stage")
+    if stage not in STAGES:
+        raise ConfigError(
+            f"{FILE}: stage = {json.dumps(stage)}: must be one of {', '.join(STAGES)}. Use -c stage=sandbox."
+        )
+    stages = context.get("stages")
+    if not isinstance(stages, Mapping) or stage not in stages:
+        raise ConfigError(f"{FILE}: context.stages.{stage}: missing. Restore it from version control.")
+    if not isinstance(stages[stage], Mapping):
+        raise ConfigError(f"{FILE}: context.stages.{stage} = {json.dumps(stages[stage])}: must be an object.")
+    try:
+        return Config.model_validate({**stages[stage], "stage": stage})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_lines(error, stage))) from None
+
+
+def _lines(error: ValidationError, stage: str) -> list[str]:
+    lines = []
+    for item in error.errors():
+        # A discriminated union puts the chosen member's tag into the location; the file has no such key.
+        path = ".".join(str(part) for part in item["loc"] if part not in {"CANARY", "LINEAR", "ALL_AT_ONCE"})
+        key = f"context.stages.{stage}" + (f".{path}" if path else "")
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key. Remove it, or see stacks/config.py for the names."
+        elif item["type"] == "missing":
+            lines.append(f"{FILE}: {key}: missing. Every stage states every knob; see stacks/config.py.")
+            continue
+        value = item["input"]
+        shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
+        lines.append(f"{FILE}: {key}{shown}: {message}")
+    return lines

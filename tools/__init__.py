@@ -1,0 +1,1 @@
+"""Commands a person types through `make`: cost, diagram, replay, verification, teardown."""
