@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 STAGES = ("sandbox", "production")
 FILE = "cdk.json"
@@ -203,6 +203,12 @@ class MonitoringConfig(Section):
     alarm_email: Email | None
     monthly_budget_usd: int = Field(ge=1)
     budget_alert_percent: Percent
+
+    @field_validator("alarm_email", mode="before")
+    @classmethod
+    def _empty_is_nobody(cls, value: object) -> object:
+        # CDK drops every null from the context, so "nobody" has to be spelled as an empty string.
+        return None if value == "" else value
 
 
 class StageConfig(Section):
