@@ -1,0 +1,114 @@
+# The few commands a person types. Each target sets up what it needs by itself, once.
+# Needs: Python 3.11 and make. Node 24 and Java 17 come as pinned wheels into .venv.
+
+STAGE  ?= sandbox
+PYTHON ?= $(firstword $(shell command -v python3.11 python3 python 2>/dev/null))
+
+UV     := .venv/bin/uv
+BIN    := $(CURDIR)/.venv/bin
+CDK    := npx --no-install cdk
+CONTEXT = -c stage=$(STAGE)
+
+# The pinned Node and tools win over whatever the machine has; the CDK CLI sends nothing home.
+export PATH := $(BIN):$(PATH)
+export CDK_DISABLE_CLI_TELEMETRY := true
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help synth demo test test-deep check definition cost diagram bench quotas deploy verify-aws destroy lock clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- what a reader runs ---------------------------------------------------------------------------------------------
+
+synth: .venv/.synth node_modules/.package-lock.json ## templates of every stack into cdk.out (STAGE=production for the other stage)
+	@$(CDK) synth --quiet --no-notices $(CONTEXT)
+	@echo "Templates: cdk.out/*.template.json (stage $(STAGE))"
+
+demo: .venv/.local node_modules/.package-lock.json ## the main job on real flights: synth, ETL, train, register, serve; report in out/demo
+	@$(BIN)/python -m local.demo $(ARGS)
+
+cost: .venv/.synth ## what each stack costs, idle and with a model in service
+	@$(BIN)/python -m tools.cost $(ARGS)
+
+# --- what a maintainer runs -----------------------------------------------------------------------------------------
+
+test: .venv/.dev node_modules/.package-lock.json ## every fast test, with branch coverage
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report= $(ARGS)
+	@$(BIN)/coverage report
+
+test-deep: .venv/.dev node_modules/.package-lock.json ## the exhaustive tests too
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.dev node_modules/.package-lock.json ## lint, strict types, import layers, and the static checks of the templates
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+	@$(BIN)/python -m pipeline.definition --check
+	@$(BIN)/python -m pytest tests/stacks/test_static_checks.py tests/stacks/test_iam.py
+
+definition: .venv/.dev ## rebuild the committed pipeline definitions with the SageMaker SDK
+	@$(BIN)/python -m pipeline.definition
+
+diagram: .venv/.synth node_modules/.package-lock.json ## redraw docs/diagrams/flow.svg from the templates
+	@$(BIN)/python -m tools.diagram
+
+bench: .venv/.dev node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
+	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+# --- what an engineer with an AWS account runs ----------------------------------------------------------------------
+
+quotas: .venv/.local ## read-only: does the account's quota allow the endpoint, doubled during a rollout?
+	@$(BIN)/python -m tools.quotas --stage $(STAGE) $(ARGS)
+
+deploy: synth ## deploy every stack of STAGE into the account of your credentials
+	@$(CDK) deploy --all --app cdk.out --no-notices $(ARGS)
+
+verify-aws: .venv/.local ## read-only checks of the deployed system
+	@$(BIN)/python -m tools.verify_aws --stage $(STAGE) $(ARGS)
+
+destroy: .venv/.local node_modules/.package-lock.json ## list, empty and remove what a deployment and its runs created
+	@$(BIN)/python -m tools.destroy --stage $(STAGE) $(ARGS)
+
+# --- environments ---------------------------------------------------------------------------------------------------
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 is needed, and '$(PYTHON)' is not it. Install it, or: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up .venv ..."
+	@$(PYTHON) -m venv --clear .venv || \
+	  { echo "Python's venv module is missing: on Debian, apt-get install python3.11-venv" >&2; exit 1; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode
+
+.venv/.synth: requirements.txt | $(UV)
+	@echo "Installing what synth needs (AWS CDK, Node 24): about half a minute ..."
+	@$(INSTALL) -r requirements.txt
+	@touch $@
+
+.venv/.local: requirements-local.txt .venv/.synth
+	@echo "Installing what a local run needs (Spark, Java 17, XGBoost, boto3): about half a minute ..."
+	@$(INSTALL) -r requirements-local.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.synth
+	@echo "Installing what tests and checks need (SageMaker SDK, linters): about a minute ..."
+	@$(INSTALL) -r requirements-dev.txt
+	@touch $@ .venv/.local
+
+node_modules/.package-lock.json: package-lock.json .venv/.synth
+	@echo "Installing the CDK CLI ..."
+	@$(BIN)/npm ci --silent
+	@touch $@
+
+lock: $(UV) ## pin again, after a change to a requirements*.in
+	@for name in -uv -dev "" -local; do \
+	  $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --annotation-style line $$(test "$$name" = "" -o "$$name" = -local && echo "-c requirements-dev.txt") \
+	    requirements$$name.in -o requirements$$name.txt || exit 1; done
+
+clean: ## remove what was built; leaves the environments
+	@rm -rf cdk.out out .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* spark-warehouse

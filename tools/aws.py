@@ -1,0 +1,68 @@
+"""What the tools that talk to a real account share: the stage they speak of, and a session that says what is missing."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+
+from stacks import config as configuration
+
+ROOT = Path(__file__).parent.parent
+
+# The order in which stacks may be deleted: each only uses what comes after it.
+STACKS = ("Monitoring", "Release", "Serving", "Training", "Processing", "Ingestion", "Foundation")
+
+
+def load_config(stage: str) -> configuration.Config:
+    """The configuration of `stage` as `cdk.json` has it; a wrong one ends the program with its message."""
+    context = json.loads((ROOT / "cdk.json").read_text())["context"]
+    try:
+        return configuration.load({**context, "stage": stage})
+    except configuration.ConfigError as error:
+        sys.exit(str(error))
+
+
+def parse_stage(parser: argparse.ArgumentParser, argv: list[str] | None) -> configuration.Config:
+    """Parse `--stage` alone and load its configuration."""
+    parser.add_argument("--stage", choices=configuration.STAGES, default="sandbox")
+    return load_config(parser.parse_args(argv).stage)
+
+
+def session() -> boto3.Session:
+    """A session with credentials and a region, or one message that says how to get them."""
+    made = boto3.Session()
+    try:
+        credentials = made.get_credentials()
+    except botocore.exceptions.BotoCoreError as error:
+        sys.exit(f"AWS credentials cannot be read: {error}")
+    if credentials is None:
+        sys.exit("No AWS credentials. Run `aws configure` (or set AWS_PROFILE) for the account to look at.")
+    if made.region_name is None:
+        sys.exit("No AWS region. Set AWS_REGION to the region that was deployed to.")
+    return made
+
+
+def stack_status(cloudformation: Any, name: str) -> dict[str, Any] | None:
+    """The stack's description, or `None` if there is no such stack."""
+    try:
+        found: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    except botocore.exceptions.ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+    return found
+
+
+def resources(cloudformation: Any, name: str) -> list[tuple[str, str]]:
+    """(type, physical id) of every resource of the stack."""
+    pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
+    return [
+        (item["ResourceType"], item["PhysicalResourceId"])
+        for page in pages
+        for item in page["StackResourceSummaries"]
+        if "PhysicalResourceId" in item
+    ]

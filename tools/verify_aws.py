@@ -1,0 +1,165 @@
+"""Read-only checks of a deployed system: what is deployed is healthy, encrypted, private and listened to.
+
+Every check is a row of `CHECKS`: a CloudFormation type and a function that returns what is wrong, or nothing. Only
+Describe, Get and List calls are made.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import botocore.exceptions
+
+from tools import aws
+
+Clients = Callable[[str], Any]
+Check = Callable[[Clients, str], str | None]
+
+
+def _bucket(clients: Clients, name: str) -> str | None:
+    s3 = clients("s3")
+    rules = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
+    if not any(
+        rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] in {"aws:kms", "AES256"} for rule in rules
+    ):
+        return "is not encrypted by default"
+    block = s3.get_public_access_block(Bucket=name)["PublicAccessBlockConfiguration"]
+    if not all(block.values()):
+        return "does not block public access"
+    statements = json.loads(s3.get_bucket_policy(Bucket=name)["Policy"])["Statement"]
+    if not any(
+        statement["Effect"] == "Deny"
+        and "aws:SecureTransport" in statement.get("Condition", {}).get("Bool", {})
+        for statement in statements
+    ):
+        return "does not deny plain HTTP"
+    return None
+
+
+def _key(clients: Clients, key: str) -> str | None:
+    kms = clients("kms")
+    state = kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+    if state != "Enabled":
+        return f"is {state}"
+    return None if kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"] else "is not rotated"
+
+
+def _stream(clients: Clients, name: str) -> str | None:
+    stream = clients("kinesis").describe_stream_summary(StreamName=name)["StreamDescriptionSummary"]
+    if stream["StreamStatus"] != "ACTIVE":
+        return f"is {stream['StreamStatus']}"
+    return None if stream.get("EncryptionType") == "KMS" else "is not encrypted"
+
+
+def _delivery_stream(clients: Clients, name: str) -> str | None:
+    description = clients("firehose").describe_delivery_stream(DeliveryStreamName=name)
+    status = description["DeliveryStreamDescription"]["DeliveryStreamStatus"]
+    return None if status == "ACTIVE" else f"is {status}"
+
+
+def _function(clients: Clients, name: str) -> str | None:
+    state = clients("lambda").get_function_configuration(FunctionName=name)["State"]
+    # A function idle for weeks is Inactive, and wakes at its next call ("Lambda function states").
+    return None if state in {"Active", "Inactive"} else f"is {state}"
+
+
+def _event_source_mapping(clients: Clients, uuid: str) -> str | None:
+    state = clients("lambda").get_event_source_mapping(UUID=uuid)["State"]
+    return None if state == "Enabled" else f"is {state}"
+
+
+def _topic(clients: Clients, arn: str) -> str | None:
+    subscriptions = clients("sns").list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
+    if not subscriptions:
+        return "tells nobody: set monitoring.alarm_email in cdk.json and deploy"
+    pending = [item["Endpoint"] for item in subscriptions if item["SubscriptionArn"] == "PendingConfirmation"]
+    return f"waits for {', '.join(pending)} to confirm the subscription e-mail" if pending else None
+
+
+def _alarm(clients: Clients, name: str) -> str | None:
+    alarms = clients("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    if not alarms:
+        return "is missing"
+    return f"is in ALARM: {alarms[0]['StateReason']}" if alarms[0]["StateValue"] == "ALARM" else None
+
+
+def _pipeline(clients: Clients, name: str) -> str | None:
+    status = clients("sagemaker").describe_pipeline(PipelineName=name)["PipelineStatus"]
+    return None if status == "Active" else f"is {status}"
+
+
+def _endpoint(clients: Clients, arn: str) -> str | None:
+    endpoint = clients("sagemaker").describe_endpoint(EndpointName=arn.rsplit("/", 1)[-1])
+    status = endpoint["EndpointStatus"]
+    return (
+        None if status == "InService" else f"is {status}: {endpoint.get('FailureReason', 'no reason given')}"
+    )
+
+
+def _log_group(clients: Clients, name: str) -> str | None:
+    groups = clients("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    found = [group for group in groups if group["logGroupName"] == name]
+    if not found:
+        return "is missing"
+    return None if "retentionInDays" in found[0] else "keeps its events for ever"
+
+
+def _crawler(clients: Clients, name: str) -> str | None:
+    last = clients("glue").get_crawler(Name=name)["Crawler"].get("LastCrawl", {})
+    return f"failed: {last.get('ErrorMessage', '')}" if last.get("Status") == "FAILED" else None
+
+
+CHECKS: Mapping[str, Check] = {
+    "AWS::S3::Bucket": _bucket,
+    "AWS::KMS::Key": _key,
+    "AWS::Kinesis::Stream": _stream,
+    "AWS::KinesisFirehose::DeliveryStream": _delivery_stream,
+    "AWS::Lambda::Function": _function,
+    "AWS::Lambda::EventSourceMapping": _event_source_mapping,
+    "AWS::SNS::Topic": _topic,
+    "AWS::CloudWatch::Alarm": _alarm,
+    "AWS::SageMaker::Pipeline": _pipeline,
+    "AWS::SageMaker::Endpoint": _endpoint,
+    "AWS::Logs::LogGroup": _log_group,
+    "AWS::Glue::Crawler": _crawler,
+}
+
+
+def findings(clients: Clients, stacks: list[str]) -> Iterator[tuple[str, str, str | None]]:
+    """(what, physical id, what is wrong or `None`) for every stack, then for every resource that has a check."""
+    cloudformation = clients("cloudformation")
+    for stack in stacks:
+        description = aws.stack_status(cloudformation, stack)
+        if description is None:
+            yield "stack", stack, "is not deployed"
+            continue
+        status = description["StackStatus"]
+        yield "stack", stack, None if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"} else f"is {status}"
+        for kind, physical_id in aws.resources(cloudformation, stack):
+            check = CHECKS.get(kind)
+            if check is None:
+                continue
+            try:
+                yield kind, physical_id, check(clients, physical_id)
+            except botocore.exceptions.ClientError as error:
+                yield kind, physical_id, f"cannot be read: {error}"
+
+
+def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> int:
+    """Print one line a check; 1 if anything is wrong."""
+    config = aws.parse_stage(argparse.ArgumentParser(prog="make verify-aws", description=__doc__), argv)
+    stacks = [config.stack_name(stack) for stack in reversed(aws.STACKS)]
+    wrong = 0
+    for what, name, problem in findings(clients or aws.session().client, stacks):
+        wrong += problem is not None
+        print(
+            f"{'ok   ' if problem is None else 'WRONG'} {what} {name}{'' if problem is None else ' ' + problem}"
+        )
+    print(f"\n{wrong} thing(s) wrong." if wrong else "\nAll checks passed.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
