@@ -1,0 +1,45 @@
+"""`make quotas`: what the stage needs, doubled for blue/green, against what the account allows."""
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from tools import aws, quotas
+
+
+def service_quotas(values):
+    client = boto3.client("service-quotas", region_name="us-east-1")
+    stubber = Stubber(client)
+    listed = [{"QuotaName": name, "Value": value} for name, value in values.items()]
+    stubber.add_response("list_service_quotas", {"Quotas": listed}, {"ServiceCode": "sagemaker"})
+    stubber.activate()
+    return client
+
+
+@pytest.mark.parametrize("stage", ["sandbox", "production"])
+def test_an_endpoint_needs_twice_its_largest_fleet(stage):
+    config = aws.load_config(stage)
+    endpoint = next(need for need in quotas.needs(config) if "endpoint" in need.quota)
+    assert endpoint.count == 2 * config.serving.autoscaling.maximum_instances
+    assert endpoint.quota == f"{config.serving.instance_type} for endpoint usage"
+
+
+def test_enough_quota_ends_with_zero(capsys):
+    enough = {need.quota: float(need.count) for need in quotas.needs(aws.load_config("sandbox"))}
+    assert quotas.main([], client=service_quotas(enough)) == 0
+    assert "LOW" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("short", range(3))
+def test_one_instance_too_few_is_named_with_the_remedy(short, capsys):
+    needs = quotas.needs(aws.load_config("sandbox"))
+    values = {need.quota: need.count - (index == short) for index, need in enumerate(needs)}
+    assert quotas.main([], client=service_quotas(values)) == 1
+    printed = capsys.readouterr()
+    assert f"LOW  {needs[short].quota}: need {needs[short].count}" in printed.out
+    assert "request an increase" in printed.err
+
+
+def test_a_quota_the_account_does_not_list_is_too_low(capsys):
+    assert quotas.main([], client=service_quotas({})) == 1
+    assert "unknown here" in capsys.readouterr().out
