@@ -1,0 +1,1 @@
+"""Foundation: everything that holds state or outlives a deployment."""

@@ -1,0 +1,69 @@
+"""One customer-managed key for all data at rest."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from constructs import Construct
+
+from stacks.config import Config
+
+
+class DataKey(kms.Key):
+    """Who may decrypt is decided in one policy, not bucket by bucket (Task 4.3: encryption, KMS).
+
+    Roles of this account get access through their own IAM policies: the key policy delegates to IAM. It names a
+    service only where the service calls KMS in its own name: CloudWatch Logs, and the publishers to the encrypted
+    topic. Sources: "Encrypt log data in CloudWatch Logs using AWS KMS"; "Enable compatibility between event sources
+    from AWS services and encrypted topics" (Amazon SNS Developer Guide).
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: Config) -> None:
+        settings = config.foundation
+        super().__init__(
+            scope,
+            id,
+            description=f"Data at rest of {config.prefix}",
+            enable_key_rotation=True,
+            pending_window=cdk.Duration.days(settings.key_pending_window_days),
+            removal_policy=cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY,
+        )
+        # CloudWatch Logs, for the groups that CloudFormation, Lambda and Glue name in this app.
+        groups = (f"{config.prefix}-*", f"/aws/*/{config.prefix}-*", "/aws-glue/*")
+        self._admit(
+            f"logs.{cdk.Aws.REGION}.amazonaws.com",
+            "kms:Encrypt",
+            "kms:Decrypt",
+            "kms:ReEncrypt*",
+            "kms:GenerateDataKey*",
+            "kms:DescribeKey",
+            context="kms:EncryptionContext:aws:logs:arn",
+            arns=[self._arn("logs", "log-group", group) for group in groups],
+        )
+        # Publishers to the encrypted topic. SNS puts the topic's ARN into the encryption context whoever publishes;
+        # `aws:SourceAccount` alone would not do, because EventBridge does not promise to send it.
+        for service in ("cloudwatch", "events", "budgets"):
+            self._admit(
+                f"{service}.amazonaws.com",
+                "kms:Decrypt",
+                "kms:GenerateDataKey*",
+                context="kms:EncryptionContext:aws:sns:topicArn",
+                arns=[self._arn("sns", f"{config.prefix}-*")],
+            )
+
+    def _arn(self, service: str, resource: str, name: str | None = None) -> str:
+        return cdk.Stack.of(self).format_arn(
+            service=service,
+            resource=resource,
+            resource_name=name,
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME if name else cdk.ArnFormat.NO_RESOURCE_NAME,
+        )
+
+    def _admit(self, service: str, *actions: str, context: str, arns: list[str]) -> None:
+        self.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal(service)],
+                actions=list(actions),
+                resources=["*"],  # in a key policy, "*" is this key
+                conditions={"ArnLike": {context: arns}},
+            )
+        )

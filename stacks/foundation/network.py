@@ -1,0 +1,85 @@
+"""A network with no way out: jobs reach AWS services, and nothing else."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.config import Config
+
+_SERVICES = ec2.InterfaceVpcEndpointAwsService
+# The service, and who calls it from inside the network.
+ENDPOINTS = {
+    "CloudFormation": _SERVICES.CLOUDFORMATION,  # the release functions update Serving
+    "CloudWatch": _SERVICES.CLOUDWATCH_MONITORING,  # metrics of jobs and models
+    "EcrApi": _SERVICES.ECR,  # SageMaker jobs pull their image
+    "EcrDocker": _SERVICES.ECR_DOCKER,
+    "Glue": _SERVICES.GLUE,  # jobs read the catalog; the quality gate starts its run
+    "Kms": _SERVICES.KMS,  # Spark and SageMaker decrypt
+    "Logs": _SERVICES.CLOUDWATCH_LOGS,  # Glue jobs write theirs from inside
+    "SageMakerApi": _SERVICES.SAGEMAKER_API,  # the release functions look at the endpoint
+    "SageMakerRuntime": _SERVICES.SAGEMAKER_RUNTIME,  # the stream's consumer asks for predictions
+    "Sts": _SERVICES.STS,
+    "XRay": _SERVICES.XRAY,  # traces of the functions
+}
+
+
+class Network(Construct):
+    """Isolated subnets and VPC endpoints: no NAT, no internet gateway (Task 4.3: VPC, subnets, security groups).
+
+    Data cannot leave by a route that does not exist. Each interface endpoint costs about 7 $ a month and zone, so
+    the list holds only what is called from inside.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: Config, logs: s3.IBucket) -> None:
+        super().__init__(scope, id)
+        zones = range(config.foundation.availability_zones)
+        self.vpc = ec2.Vpc(
+            self,
+            "Vpc",
+            ip_addresses=ec2.IpAddresses.cidr("10.0.0.0/16"),
+            # An environment-agnostic stack offers two zones; asking the region at deploy time gives any number.
+            availability_zones=[cdk.Fn.select(zone, cdk.Fn.get_azs()) for zone in zones],
+            subnet_configuration=[
+                ec2.SubnetConfiguration(
+                    name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=20
+                )
+            ],
+            nat_gateways=0,
+            # Emptying the default group takes a custom resource; nothing here uses that group.
+            restrict_default_security_group=False,
+            gateway_endpoints={
+                "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
+            },
+        )
+        self.vpc.add_flow_log(
+            "FlowLog",
+            destination=ec2.FlowLogDestination.to_s3(logs, "vpc"),
+            traffic_type=ec2.FlowLogTrafficType.ALL,
+        )
+        self.subnets = list(self.vpc.isolated_subnets)
+        self.security_group = self._jobs_group()
+        group = self._endpoints_group()
+        for name, service in ENDPOINTS.items():
+            self.vpc.add_interface_endpoint(
+                name, service=service, security_groups=[group], open=False, private_dns_enabled=True
+            )
+
+    def _jobs_group(self) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self, "Jobs", vpc=self.vpc, description="Jobs, models and functions", allow_all_outbound=False
+        )
+        # S3's addresses lie outside the VPC, and its prefix list has another id in each region. Where there is no
+        # route to the internet, "any address" means the S3 gateway and the endpoints.
+        group.add_egress_rule(ec2.Peer.any_ipv4(), ec2.Port.tcp(443), "AWS services over TLS")
+        # Spark's driver and executors talk on ports of their choosing ("Setting up a VPC to connect to JDBC data
+        # stores for AWS Glue": a self-referencing rule for all TCP ports).
+        group.connections.allow_internally(ec2.Port.all_tcp(), "Spark driver and executors")
+        return group
+
+    def _endpoints_group(self) -> ec2.SecurityGroup:
+        group = ec2.SecurityGroup(
+            self, "Endpoints", vpc=self.vpc, description="VPC endpoints", allow_all_outbound=False
+        )
+        group.add_ingress_rule(self.security_group, ec2.Port.tcp(443), "Jobs over TLS")
+        return group
