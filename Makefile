@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check definition cost diagram bench quotas deploy verify-aws destroy lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram bench quotas deploy verify-aws destroy lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,20 +34,20 @@ cost: .venv/.synth ## what each stack costs, idle and with a model in service
 
 # --- what a maintainer runs -----------------------------------------------------------------------------------------
 
-test: .venv/.dev node_modules/.package-lock.json ## every fast test, with branch coverage
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+test: lint ## lint, strict types, and every fast test with branch coverage
 	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report= $(ARGS)
-	@$(BIN)/coverage report
+	@$(BIN)/coverage combine --quiet 2>/dev/null; $(BIN)/coverage report
 
 test-deep: .venv/.dev node_modules/.package-lock.json ## the exhaustive tests too
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/.dev node_modules/.package-lock.json ## lint, strict types, import layers, and the static checks of the templates
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	@$(BIN)/lint-imports
+check: lint ## lint, strict types, import layers, and the static checks of the templates and the definitions
+	@$(BIN)/python -m pytest -m "not deep" tests/stacks tests/pipeline/test_definition.py
+
+lint: .venv/.dev node_modules/.package-lock.json
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/mypy
-	@$(BIN)/python -m pipeline.definition --check
-	@$(BIN)/python -m pytest tests/stacks/test_static_checks.py tests/stacks/test_iam.py
 
 definition: .venv/.dev ## rebuild the committed pipeline definitions with the SageMaker SDK
 	@$(BIN)/python -m pipeline.definition
@@ -101,7 +101,7 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python --require-hashes --co
 
 node_modules/.package-lock.json: package-lock.json .venv/.synth
 	@echo "Installing the CDK CLI ..."
-	@$(BIN)/npm ci --silent
+	@$(BIN)/npm ci --loglevel=error
 	@touch $@
 
 lock: $(UV) ## pin again, after a change to a requirements*.in

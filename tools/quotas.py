@@ -1,4 +1,4 @@
-"""Before the first deployment: does the account's quota allow what this stage asks of SageMaker?
+"""Before the first deployment, compare the account's SageMaker quotas with what this stage asks for.
 
 A blue/green rollout runs the old and the new fleet side by side ("Blue/Green Deployments", SageMaker Developer
 Guide), so an endpoint needs twice its instances. Read-only: one paginated `ListServiceQuotas` call.

@@ -1,36 +1,106 @@
-"""Stacks deployed into moto, small but of the real types, for the tools that look at a real account."""
+"""A deployed account for the tools that look at one: real clients on moto, and a CloudFormation that lists what is there.
+
+moto's CloudFormation creates only some of the types, so the stacks are listed here and their resources made through
+the services' own APIs.
+"""
 
 import json
+import os
 
 import boto3
+import botocore.exceptions
 
 REGION = "us-east-1"
-
-
-def client(service):
-    return boto3.client(service, region_name=REGION)
-
-
-def deploy(name, resources, *, protected=False):
-    client("cloudformation").create_stack(
-        StackName=name,
-        TemplateBody=json.dumps({"Resources": resources}),
-        EnableTerminationProtection=protected,
-    )
-
-
-PRIVATE_BUCKET = {
-    "Type": "AWS::S3::Bucket",
-    "Properties": {
-        "VersioningConfiguration": {"Status": "Enabled"},
-        "BucketEncryption": {
-            "ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]
-        },
-        "PublicAccessBlockConfiguration": {
-            "BlockPublicAcls": True,
-            "BlockPublicPolicy": True,
-            "IgnorePublicAcls": True,
-            "RestrictPublicBuckets": True,
-        },
-    },
+TLS_ONLY = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": "*",
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        }
+    ],
 }
+
+
+class Stacks:
+    """The three CloudFormation calls that the tools make."""
+
+    def __init__(self):
+        self.stacks = {}
+        self.protected = set()
+        self.status = {}
+
+    def add(self, stack, kind, physical_id):
+        self.stacks.setdefault(stack, []).append((kind, physical_id))
+
+    def describe_stacks(self, *, StackName):  # noqa: N803
+        if StackName not in self.stacks:
+            message = f"Stack with id {StackName} does not exist"
+            raise botocore.exceptions.ClientError(
+                {"Error": {"Code": "ValidationError", "Message": message}}, "DescribeStacks"
+            )
+        return {
+            "Stacks": [
+                {
+                    "StackStatus": self.status.get(StackName, "CREATE_COMPLETE"),
+                    "EnableTerminationProtection": StackName in self.protected,
+                }
+            ]
+        }
+
+    def get_paginator(self, operation):
+        assert operation == "list_stack_resources"
+        return self
+
+    def paginate(self, *, StackName):  # noqa: N803
+        listed = [{"ResourceType": kind, "PhysicalResourceId": name} for kind, name in self.stacks[StackName]]
+        return [{"StackResourceSummaries": listed[:1]}, {"StackResourceSummaries": listed[1:]}]
+
+
+class SageMaker:
+    """moto's SageMaker with what it lacks: deleting a model package, and the steps of pipeline runs."""
+
+    def __init__(self):
+        self.moto = boto3.client("sagemaker", region_name=REGION)
+        self.deleted_packages = []
+        self.pages = {}
+
+    def __getattr__(self, name):
+        return getattr(self.moto, name)
+
+    def delete_model_package(self, *, ModelPackageName):  # noqa: N803
+        self.deleted_packages.append(ModelPackageName)
+
+    def get_paginator(self, operation):
+        if operation not in self.pages:
+            return self.moto.get_paginator(operation)
+        return type("Pages", (), {"paginate": lambda _self, **_: self.pages[operation]})()
+
+
+class Account:
+    """Gives a client by service name, as the tools ask for it."""
+
+    def __init__(self):
+        os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION=REGION)
+        self.stacks = Stacks()
+        self.sagemaker = SageMaker()
+
+    def __call__(self, service):
+        own = {"cloudformation": self.stacks, "sagemaker": self.sagemaker}
+        return own.get(service) or boto3.client(service, region_name=REGION)
+
+    def bucket(self, stack, name, *, policy=TLS_ONLY):
+        s3 = self("s3")
+        s3.create_bucket(Bucket=name)
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}
+        s3.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
+        keys = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=dict.fromkeys(keys, True))
+        # moto applies a Deny whatever its condition, so a test that writes objects goes without the policy.
+        if policy:
+            s3.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+        self.stacks.add(stack, "AWS::S3::Bucket", name)

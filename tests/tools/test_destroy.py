@@ -1,0 +1,131 @@
+"""`make destroy`: everything a run created goes, nothing is touched without a yes, and a second run finishes the first."""
+
+import pytest
+from moto import mock_aws
+
+from tests.tools.deployed import Account
+from tools import destroy
+
+FOUNDATION, TRAINING = "flights-sandbox-foundation", "flights-sandbox-training"
+
+
+@pytest.fixture
+def account():
+    with mock_aws():
+        account = Account()
+        account.bucket(FOUNDATION, "raw", policy=None)
+        s3 = account("s3")
+        s3.put_object(Bucket="raw", Key="batch/a.csv", Body=b"1")
+        s3.put_object(Bucket="raw", Key="batch/a.csv", Body=b"2")
+        s3.delete_object(Bucket="raw", Key="batch/a.csv")
+        account("glue").create_database(DatabaseInput={"Name": "flights"})
+        account("glue").create_table(DatabaseName="flights", TableInput={"Name": "curated"})
+        account.stacks.add(FOUNDATION, "AWS::Glue::Database", "flights")
+        sagemaker = account("sagemaker")
+        group = sagemaker.create_model_package_group(ModelPackageGroupName="flights")["ModelPackageGroupArn"]
+        sagemaker.create_model_package(ModelPackageGroupName="flights", ModelPackageDescription="v1")
+        account.stacks.add(FOUNDATION, "AWS::SageMaker::ModelPackageGroup", group)
+        account.stacks.add(TRAINING, "AWS::SNS::Topic", "unrelated")
+        yield account
+
+
+class Cdk:
+    """Deletes the stacks it is told to, as `cdk destroy` would; a bucket with objects in it stops it."""
+
+    def __init__(self, account):
+        self.account, self.calls = account, []
+
+    def __call__(self, arguments):
+        self.calls.append(arguments)
+        for stack in (name for name in arguments[1:] if name in destroy.aws.STACKS):
+            name = f"flights-sandbox-{stack.lower()}"
+            for kind, bucket in self.account.stacks.stacks[name]:
+                if kind == "AWS::S3::Bucket":
+                    versions = self.account("s3").list_object_versions(Bucket=bucket)
+                    if versions.get("Versions") or versions.get("DeleteMarkers"):
+                        return 1
+            del self.account.stacks.stacks[name]
+        return 0
+
+
+def remaining(account):
+    versions = account("s3").list_object_versions(Bucket="raw")
+    packages = account("sagemaker").list_model_packages(ModelPackageGroupName="flights")
+    return (
+        len(versions.get("Versions", [])) + len(versions.get("DeleteMarkers", [])),
+        len(account("glue").get_tables(DatabaseName="flights")["TableList"]),
+        len(packages["ModelPackageSummaryList"]) - len(account.sagemaker.deleted_packages),
+    )
+
+
+def test_everything_a_run_created_is_removed_before_foundation_goes(account, capsys):
+    cdk = Cdk(account)
+    assert destroy.main([], clients=account, cdk=cdk, ask=lambda _: "flights-sandbox") == 0
+    assert remaining(account) == (0, 0, 0)
+    assert account.stacks.stacks == {}
+    assert [call[1] for call in cdk.calls] == ["Training", "Foundation"]
+    printed = capsys.readouterr().out
+    assert "3 object version(s) in s3://raw" in printed
+    assert "catalog table flights.curated" in printed
+    assert "pending deletion" in printed
+
+
+@pytest.mark.parametrize("answer", ["", "y", "flights-production"])
+def test_nothing_is_touched_without_the_deployments_name(account, answer):
+    cdk = Cdk(account)
+    assert destroy.main([], clients=account, cdk=cdk, ask=lambda _: answer) == 1
+    assert cdk.calls == []
+    assert remaining(account) == (3, 1, 1)
+
+
+def test_a_failed_cdk_destroy_of_the_writers_leaves_the_data_alone(account):
+    assert destroy.main(["--yes"], clients=account, cdk=lambda _: 1) == 1
+    assert remaining(account) == (3, 1, 1)
+
+
+def test_a_second_run_finishes_what_the_first_left(account):
+    cdk = Cdk(account)
+    refuse_foundation = lambda arguments: 1 if "Foundation" in arguments else cdk(arguments)  # noqa: E731
+    assert destroy.main(["--yes"], clients=account, cdk=refuse_foundation) == 1
+    assert destroy.main(["--yes"], clients=account, cdk=cdk) == 0
+    assert account.stacks.stacks == {}
+
+
+def test_termination_protection_is_named_with_the_way_to_lift_it(account, capsys):
+    account.stacks.protected.add(FOUNDATION)
+    assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 1
+    assert "foundation.termination_protection" in capsys.readouterr().err
+    assert remaining(account) == (3, 1, 1)
+
+
+def test_production_keeps_its_data(account, capsys):
+    account.stacks.stacks = {"flights-production-foundation": account.stacks.stacks[FOUNDATION]}
+    gone = lambda _: account.stacks.stacks.clear() or 0  # noqa: E731
+    assert destroy.main(["--yes", "--stage", "production"], clients=account, cdk=gone) == 0
+    assert remaining(account) == (3, 1, 1)
+    assert "Kept, because foundation.retain_data is true" in capsys.readouterr().out
+
+
+def test_models_of_pipeline_runs_are_removed(account):
+    sagemaker = account("sagemaker")
+    arn = sagemaker.create_model(ModelName="from-a-run", ExecutionRoleArn="arn:aws:iam::123456789012:role/r")
+    account.stacks.add(TRAINING, "AWS::SageMaker::Pipeline", "flights-sandbox")
+    sagemaker.pages = {
+        "list_pipeline_executions": [{"PipelineExecutionSummaries": [{"PipelineExecutionArn": "run"}]}],
+        "list_pipeline_execution_steps": [
+            {
+                "PipelineExecutionSteps": [
+                    {"Metadata": {"Model": {"Arn": arn["ModelArn"]}}},
+                    {"StepName": "Fail"},
+                ]
+            }
+        ],
+    }
+    assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
+    assert sagemaker.list_models()["Models"] == []
+
+
+def test_nothing_deployed_is_said_and_is_not_an_error(account, capsys):
+    account.stacks.stacks.clear()
+    assert destroy.main([], clients=account, cdk=Cdk(account)) == 0
+    assert "Nothing of flights-sandbox is deployed here." in capsys.readouterr().out

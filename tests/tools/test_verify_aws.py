@@ -1,0 +1,175 @@
+"""`make verify-aws`: a healthy deployment passes; each thing that can be wrong is named."""
+
+import json
+
+import pytest
+from moto import mock_aws
+
+from tests.tools.deployed import TLS_ONLY, Account
+from tools import aws, verify_aws
+
+STACK = "flights-sandbox-foundation"
+
+
+@pytest.fixture
+def account():
+    with mock_aws():
+        account = Account()
+        for stack in aws.STACKS:
+            account.stacks.stacks[f"flights-sandbox-{stack.lower()}"] = []
+        account.bucket(STACK, "raw")
+        kms = account("kms")
+        key = kms.create_key()["KeyMetadata"]["KeyId"]
+        kms.enable_key_rotation(KeyId=key)
+        account.stacks.add(STACK, "AWS::KMS::Key", key)
+        kinesis = account("kinesis")
+        kinesis.create_stream(StreamName="stream", ShardCount=1)
+        kinesis.start_stream_encryption(StreamName="stream", EncryptionType="KMS", KeyId=key)
+        account.stacks.add(STACK, "AWS::Kinesis::Stream", "stream")
+        topic = account("sns").create_topic(Name="alarms")["TopicArn"]
+        account("sns").subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint="arn:aws:sqs:us-east-1:123456789012:q"
+        )
+        account.stacks.add(STACK, "AWS::SNS::Topic", topic)
+        put_alarm(account)
+        account.stacks.add(STACK, "AWS::CloudWatch::Alarm", "latency")
+        account("logs").create_log_group(logGroupName="/flights")
+        account("logs").put_retention_policy(logGroupName="/flights", retentionInDays=7)
+        account.stacks.add(STACK, "AWS::Logs::LogGroup", "/flights")
+        yield account
+
+
+def put_alarm(account):
+    account("cloudwatch").put_metric_alarm(
+        AlarmName="latency",
+        MetricName="ModelLatency",
+        Namespace="AWS/SageMaker",
+        ComparisonOperator="GreaterThanThreshold",
+        EvaluationPeriods=1,
+        Period=60,
+        Statistic="Average",
+        Threshold=1,
+    )
+
+
+def problems(account):
+    stacks = [f"flights-sandbox-{stack.lower()}" for stack in aws.STACKS]
+    return {name: wrong for _, name, wrong in verify_aws.findings(account, stacks) if wrong}
+
+
+def test_a_healthy_deployment_passes(account, capsys):
+    assert verify_aws.main([], clients=account) == 0
+    assert "All checks passed." in capsys.readouterr().out
+
+
+def test_a_missing_stack_is_named(account, capsys):
+    del account.stacks.stacks["flights-sandbox-serving"]
+    assert verify_aws.main([], clients=account) == 1
+    assert "WRONG stack flights-sandbox-serving is not deployed" in capsys.readouterr().out
+
+
+def test_a_stack_that_rolled_back_is_wrong(account):
+    account.stacks.status[STACK] = "UPDATE_ROLLBACK_COMPLETE"
+    assert problems(account) == {STACK: "is UPDATE_ROLLBACK_COMPLETE"}
+
+
+def test_a_bucket_that_admits_the_public_is_wrong(account):
+    account("s3").put_public_access_block(
+        Bucket="raw", PublicAccessBlockConfiguration={"BlockPublicAcls": True, "BlockPublicPolicy": False}
+    )
+    assert problems(account) == {"raw": "does not block public access"}
+
+
+def test_a_bucket_that_answers_plain_http_is_wrong(account):
+    policy = {**TLS_ONLY, "Statement": [{**TLS_ONLY["Statement"][0], "Condition": {}}]}
+    account("s3").put_bucket_policy(Bucket="raw", Policy=json.dumps(policy))
+    assert problems(account) == {"raw": "does not deny plain HTTP"}
+
+
+def test_a_key_that_is_not_rotated_is_wrong(account):
+    key = account("kms").list_keys()["Keys"][0]["KeyId"]
+    account("kms").disable_key_rotation(KeyId=key)
+    assert problems(account) == {key: "is not rotated"}
+
+
+def test_a_disabled_key_is_wrong(account):
+    key = account("kms").list_keys()["Keys"][0]["KeyId"]
+    account("kms").disable_key(KeyId=key)
+    assert problems(account)[key] == "is Disabled"
+
+
+def test_a_stream_in_the_clear_is_wrong(account):
+    account("kinesis").stop_stream_encryption(StreamName="stream", EncryptionType="KMS", KeyId="any")
+    assert problems(account) == {"stream": "is not encrypted"}
+
+
+def test_an_alarm_in_alarm_is_wrong(account):
+    account("cloudwatch").set_alarm_state(AlarmName="latency", StateValue="ALARM", StateReason="too slow")
+    assert problems(account) == {"latency": "is in ALARM: too slow"}
+
+
+def test_a_deleted_alarm_is_missing(account):
+    account("cloudwatch").delete_alarms(AlarmNames=["latency"])
+    assert problems(account) == {"latency": "is missing"}
+
+
+def test_logs_kept_for_ever_are_wrong(account):
+    account("logs").delete_retention_policy(logGroupName="/flights")
+    assert problems(account) == {"/flights": "keeps its events for ever"}
+
+
+def test_a_topic_that_tells_nobody_is_wrong(account):
+    topic = account("sns").create_topic(Name="lonely")["TopicArn"]
+    account.stacks.add(STACK, "AWS::SNS::Topic", topic)
+    assert problems(account)[topic].startswith("tells nobody")
+
+
+def test_a_resource_that_cannot_be_read_is_wrong_and_the_rest_is_still_checked(account):
+    account.stacks.add(STACK, "AWS::SageMaker::Pipeline", "gone")
+    account.stacks.add(STACK, "AWS::Glue::Crawler", "gone")
+    assert sum("cannot be read" in wrong for wrong in problems(account).values()) >= 1
+
+
+class Describes:
+    """One service whose every call answers `answer`."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __getattr__(self, _name):
+        return lambda **_: self.answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "problem"),
+    [
+        ("AWS::SageMaker::Endpoint", {"EndpointStatus": "InService"}, None),
+        (
+            "AWS::SageMaker::Endpoint",
+            {"EndpointStatus": "Failed", "FailureReason": "no image"},
+            "is Failed: no image",
+        ),
+        ("AWS::SageMaker::Pipeline", {"PipelineStatus": "Deleting"}, "is Deleting"),
+        ("AWS::Lambda::Function", {"State": "Inactive"}, None),
+        ("AWS::Lambda::Function", {"State": "Failed"}, "is Failed"),
+        ("AWS::Lambda::EventSourceMapping", {"State": "Disabled"}, "is Disabled"),
+        (
+            "AWS::Glue::Crawler",
+            {"Crawler": {"LastCrawl": {"Status": "FAILED", "ErrorMessage": "denied"}}},
+            "failed: denied",
+        ),
+        ("AWS::Glue::Crawler", {"Crawler": {}}, None),
+        (
+            "AWS::KinesisFirehose::DeliveryStream",
+            {"DeliveryStreamDescription": {"DeliveryStreamStatus": "DELETING"}},
+            "is DELETING",
+        ),
+        (
+            "AWS::SNS::Topic",
+            {"Subscriptions": [{"SubscriptionArn": "PendingConfirmation", "Endpoint": "a@b.c"}]},
+            "waits for a@b.c to confirm the subscription e-mail",
+        ),
+    ],
+)
+def test_the_state_that_aws_reports_decides(kind, answer, problem):
+    assert verify_aws.CHECKS[kind](lambda _: Describes(answer), "arn:aws:x:::endpoint/name") == problem

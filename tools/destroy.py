@@ -1,0 +1,216 @@
+"""Take a deployment down to nothing: list what a deployment and its runs created, ask, empty, then `cdk destroy`.
+
+CloudFormation deletes only what it created, and refuses a bucket with objects or a model package group with versions.
+What a run created beside it (object versions, model packages, catalog tables, models of pipeline runs) is listed and
+removed here, in the order in which AWS allows it: first the stacks that write, then what they wrote, then Foundation.
+"""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import botocore.exceptions
+
+from stacks.config import Config
+from tools import aws
+
+Clients = Callable[[str], Any]
+RunCdk = Callable[[list[str]], int]
+
+KEPT_BY_AWS = (
+    "the KMS key, pending deletion for the days of foundation.key_pending_window_days (no charge meanwhile)",
+    "shared service log groups (/aws/sagemaker/ProcessingJobs, /aws/sagemaker/TrainingJobs, /aws-glue/*)",
+    "the history of SageMaker jobs, which cannot be deleted and costs nothing",
+    "the bootstrap stack CDKToolkit and its assets, which other apps of the account share",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Leftovers:
+    """What runs created and CloudFormation does not know."""
+
+    buckets: dict[str, int]
+    model_packages: list[str]
+    models: list[str]
+    tables: list[tuple[str, str]]
+
+    def lines(self) -> Iterator[str]:
+        """What will be removed, in words."""
+        for bucket, count in self.buckets.items():
+            yield f"{count} object version(s) in s3://{bucket}"
+        for arn in self.model_packages:
+            yield f"model package {arn.split('/', 1)[-1]}"
+        for model in self.models:
+            yield f"model {model}"
+        for database, table in self.tables:
+            yield f"catalog table {database}.{table}"
+
+
+def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
+    """Pages of at most 1,000 object versions and delete markers, the most DeleteObjects takes."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
+
+
+def _models(sagemaker: Any, pipeline: str) -> Iterator[str]:
+    """The models that runs of `pipeline` created, oldest run last; those already gone are left out."""
+    runs = sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
+    for run in (run for page in runs for run in page["PipelineExecutionSummaries"]):
+        steps = sagemaker.get_paginator("list_pipeline_execution_steps")
+        for page in steps.paginate(PipelineExecutionArn=run["PipelineExecutionArn"]):
+            for step in page["PipelineExecutionSteps"]:
+                if arn := step.get("Metadata", {}).get("Model", {}).get("Arn"):
+                    yield arn.rsplit("/", 1)[-1]
+
+
+def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
+    """List what the runs of these deployed stacks left behind; nothing is changed.
+
+    A stage with `retain_data` keeps its data by decision: its objects, versions and tables are not listed.
+    """
+    deployed = [item for stack in stacks for item in aws.resources(clients("cloudformation"), stack)]
+    named = {kind: [name for found, name in deployed if found == kind] for kind, _ in deployed}
+    packages: list[str] = []
+    tables: list[tuple[str, str]] = []
+    buckets: dict[str, int] = {}
+    if not config.foundation.retain_data:
+        s3, glue, sagemaker = clients("s3"), clients("glue"), clients("sagemaker")
+        buckets = {
+            bucket: sum(len(page) for page in _versions(s3, bucket))
+            for bucket in named.get("AWS::S3::Bucket", [])
+        }
+        for group in named.get("AWS::SageMaker::ModelPackageGroup", []):
+            pages = sagemaker.get_paginator("list_model_packages").paginate(
+                ModelPackageGroupName=group.rsplit("/", 1)[-1]
+            )
+            packages += [
+                item["ModelPackageArn"] for page in pages for item in page["ModelPackageSummaryList"]
+            ]
+        for database in named.get("AWS::Glue::Database", []):
+            pages = glue.get_paginator("get_tables").paginate(DatabaseName=database)
+            tables += [(database, table["Name"]) for page in pages for table in page["TableList"]]
+    models = [
+        model
+        for name in named.get("AWS::SageMaker::Pipeline", [])
+        for model in _models(clients("sagemaker"), name)
+    ]
+    return Leftovers(buckets=buckets, model_packages=packages, models=models, tables=tables)
+
+
+def remove(clients: Clients, leftovers: Leftovers) -> None:
+    """Remove all of it; what is already gone counts as removed, so a second run finishes the first."""
+    s3, glue, sagemaker = clients("s3"), clients("glue"), clients("sagemaker")
+    for bucket in leftovers.buckets:
+        for page in _versions(s3, bucket):
+            if page:
+                _delete_objects(s3, bucket, page)
+        print(f"  emptied s3://{bucket}")
+    for arn in leftovers.model_packages:
+        sagemaker.delete_model_package(ModelPackageName=arn)
+    for model in leftovers.models:
+        _unless_gone(sagemaker.delete_model, ModelName=model)
+    for database, table in leftovers.tables:
+        _unless_gone(glue.delete_table, DatabaseName=database, Name=table)
+
+
+def _delete_objects(s3: Any, bucket: str, page: list[dict[str, str]]) -> None:
+    errors = s3.delete_objects(Bucket=bucket, Delete={"Objects": page, "Quiet": True}).get("Errors", [])
+    if errors:
+        first = errors[0]
+        raise SystemExit(
+            f"s3://{bucket}/{first['Key']}: {first['Message']}. {len(errors)} object(s) are left."
+        )
+
+
+def _unless_gone(call: Callable[..., Any], **arguments: str) -> None:
+    try:
+        call(**arguments)
+    except botocore.exceptions.ClientError as error:
+        gone = {"EntityNotFoundException", "ResourceNotFound", "ResourceNotFoundException"}
+        missing = "Could not find" in error.response["Error"]["Message"]
+        if error.response["Error"]["Code"] not in gone and not missing:
+            raise
+
+
+def run_cdk(arguments: list[str]) -> int:
+    """Run the pinned CDK CLI in the project's folder."""
+    return subprocess.run(["npx", "--no-install", "cdk", *arguments], cwd=aws.ROOT, check=False).returncode
+
+
+def main(
+    argv: list[str] | None = None,
+    *,
+    clients: Clients | None = None,
+    cdk: RunCdk = run_cdk,
+    ask: Callable[[str], str] = input,
+) -> int:
+    """Show the list, ask for the deployment's name, and take it down; 0 when nothing is left."""
+    parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--stage", choices=("sandbox", "production"), default="sandbox")
+    options = parser.parse_args(argv)
+    config = aws.load_config(options.stage)
+    clients = clients or aws.session().client
+    cloudformation = clients("cloudformation")
+    found = {stack: aws.stack_status(cloudformation, config.stack_name(stack)) for stack in aws.STACKS}
+    present = [stack for stack, description in found.items() if description]
+    if not present:
+        print(f"Nothing of {config.prefix} is deployed here.")
+        return 0
+    protected = [config.stack_name(s) for s in present if (found[s] or {}).get("EnableTerminationProtection")]
+    if protected:
+        print(
+            f"Termination protection is on for {', '.join(protected)}. If you mean it: set foundation.termination_protection "
+            f"to false under stages.{config.stage} in cdk.json, `make deploy STAGE={config.stage}`, and come back.",
+            file=sys.stderr,
+        )
+        return 1
+    leftovers = look(clients, config, [config.stack_name(stack) for stack in present])
+    print("To be deleted:", *(f"  stack {config.stack_name(stack)}" for stack in present), sep="\n")
+    print(*(f"  {line}" for line in leftovers.lines()), sep="\n")
+    if config.foundation.retain_data:
+        print(
+            "Kept, because foundation.retain_data is true: the buckets, their objects, model versions and tables."
+        )
+    if not options.yes and ask(f"Type {config.prefix} to go on: ").strip() != config.prefix:
+        print("Nothing was changed.", file=sys.stderr)
+        return 1
+    return _take_down(clients, cdk, config, present, leftovers)
+
+
+def _take_down(
+    clients: Clients, cdk: RunCdk, config: Config, present: list[str], leftovers: Leftovers
+) -> int:
+    context = ["--force", "--no-notices", "-c", f"stage={config.stage}"]
+    writers = [stack for stack in present if stack != "Foundation"]
+    if writers and (code := cdk(["destroy", *writers, "--exclusively", *context])):
+        return code
+    # Listed again: the writers wrote until they were gone.
+    if "Foundation" in present:
+        remove(clients, look(clients, config, [config.stack_name("Foundation")]))
+    remove(clients, dataclasses.replace(leftovers, buckets={}, model_packages=[], tables=[]))
+    if "Foundation" in present and (code := cdk(["destroy", "Foundation", "--exclusively", *context])):
+        print(
+            "Access logs may arrive hours late and refill the logs bucket: run this again.", file=sys.stderr
+        )
+        return code
+    left = [
+        stack for stack in present if aws.stack_status(clients("cloudformation"), config.stack_name(stack))
+    ]
+    if left:
+        print(f"Still there: {', '.join(left)}.", file=sys.stderr)
+        return 1
+    print("Gone. What AWS itself keeps:", *(f"  {line}" for line in KEPT_BY_AWS), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    status = main()
+    print(f"{time.monotonic() - started:.0f} s")
+    sys.exit(status)
