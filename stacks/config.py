@@ -11,8 +11,26 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from pipeline import schema
 
 STAGES = ("sandbox", "production")
+# Members of unions: Pydantic puts the one it tried into an error's location, where the file has no such key.
+ROLLOUTS = ("CANARY", "LINEAR", "ALL_AT_ONCE")
+SCALARS = ("int", "float", "str")
+OBJECT = "must be an object. See stacks/config.py for its keys."
+STRATEGY = f"strategy must be one of {', '.join(ROLLOUTS)}."
+# What to do about an error that Pydantic describes in its own terms.
+REMEDIES = {
+    "dict_type": OBJECT,
+    "extra_forbidden": "unknown key. Remove it, or see stacks/config.py for the names.",
+    "missing": "missing. Every stage states every knob; see stacks/config.py.",
+    "model_attributes_type": OBJECT,
+    "model_type": OBJECT,
+    "union_tag_invalid": STRATEGY,
+    "union_tag_not_found": STRATEGY,
+}
 FILE = "cdk.json"
 
 # The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
@@ -21,7 +39,8 @@ InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-Schedule = Annotated[str, Field(pattern=r"^(rate|cron)\(.+\)$")]
+# "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days, or a cron expression of six fields.
+Schedule = Annotated[str, Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$")]
 
 
 class ConfigError(Exception):
@@ -68,8 +87,9 @@ class IngestionConfig(Section):
     def _age_within_retention(self) -> Self:
         if self.consumer_max_record_age_seconds > self.stream_retention_hours * 3600:
             raise ValueError(
-                "consumer_max_record_age_seconds exceeds stream_retention_hours: Kinesis would have dropped the "
-                "record first. Lower the age or keep the stream longer."
+                f"consumer_max_record_age_seconds = {self.consumer_max_record_age_seconds} exceeds "
+                f"stream_retention_hours = {self.stream_retention_hours}: Kinesis would have dropped the record "
+                "first. Lower the age or keep the stream longer."
             )
         return self
 
@@ -97,11 +117,20 @@ class TrainingConfig(Section):
     instance_count: Literal[1]
     volume_size_gib: int = Field(ge=1, le=1024)
     max_runtime_seconds: int = Field(ge=60, le=432_000)
-    metric_threshold: float
+    metric_threshold: float = Field(gt=0, allow_inf_nan=False)
     hyperparameters: Mapping[str, int | float | str]
     start_on_curated: bool
     schedule: Schedule
     schedule_enabled: bool
+
+    @model_validator(mode="after")
+    def _threshold_can_be_met(self) -> Self:
+        if self.problem_type == "classification" and self.metric_threshold >= 1:
+            raise ValueError(
+                f"metric_threshold = {self.metric_threshold} is compared with AUC, which is below 1: no model would "
+                "ever be registered. Use a number between 0.5 and 1."
+            )
+        return self
 
 
 class CanaryConfig(Section):
@@ -137,7 +166,8 @@ class AlarmConfig(Section):
 
     error_percent: float = Field(gt=0, le=100)
     latency_milliseconds: int = Field(ge=1, le=60_000)
-    period_seconds: Literal[10, 30, 60, 120, 180, 240, 300]
+    # SageMaker publishes endpoint metrics once a minute: a shorter period would only ever find missing data.
+    period_seconds: Literal[60, 120, 180, 240, 300]
     evaluation_periods: int = Field(ge=1, le=10)
 
 
@@ -192,7 +222,13 @@ class ServingConfig(Section):
             )
         if self.autoscaling.maximum_instances < self.instance_count:
             raise ValueError(
-                "autoscaling.maximum_instances is below instance_count, the minimum. Raise the maximum."
+                f"autoscaling.maximum_instances = {self.autoscaling.maximum_instances} is below instance_count = "
+                f"{self.instance_count}, the minimum. Raise the maximum."
+            )
+        if self.instance_type.startswith("ml.t"):
+            raise ValueError(
+                f"instance_type = {self.instance_type} is burstable, and Application Auto Scaling refuses to register "
+                "such a variant. Use ml.m5.large or larger."
             )
         return self
 
@@ -261,24 +297,33 @@ def load(context: Mapping[str, Any]) -> Config:
     if not isinstance(stages[stage], Mapping):
         raise ConfigError(f"{FILE}: context.stages.{stage} = {json.dumps(stages[stage])}: must be an object.")
     try:
-        return Config.model_validate({**stages[stage], "stage": stage})
+        config = Config.model_validate({**stages[stage], "stage": stage})
+        schema.load(config.dataset)
     except ValidationError as error:
         raise ConfigError("\n".join(_lines(error, stage))) from None
+    except schema.SchemaError as error:
+        raise ConfigError(
+            f"{FILE}: context.stages.{stage}.dataset = {json.dumps(config.dataset)}: {error}"
+        ) from None
+    return config
 
 
 def _lines(error: ValidationError, stage: str) -> list[str]:
-    lines = []
+    """One line a wrong key: a value that fits no member of a union is one mistake, not one for each member."""
+    lines: dict[str, str] = {}
     for item in error.errors():
-        # A discriminated union puts the chosen member's tag into the location; the file has no such key.
-        path = ".".join(str(part) for part in item["loc"] if part not in {"CANARY", "LINEAR", "ALL_AT_ONCE"})
+        path = ".".join(str(part) for part in item["loc"] if part not in {*ROLLOUTS, *SCALARS})
         key = f"context.stages.{stage}" + (f".{path}" if path else "")
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key. Remove it, or see stacks/config.py for the names."
-        elif item["type"] == "missing":
-            lines.append(f"{FILE}: {key}: missing. Every stage states every knob; see stacks/config.py.")
-            continue
         value = item["input"]
         shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
-        lines.append(f"{FILE}: {key}{shown}: {message}")
-    return lines
+        lines.setdefault(key, f"{FILE}: {key}{shown}: {_remedy(item)}")
+    return list(lines.values())
+
+
+def _remedy(item: ErrorDetails) -> str:
+    if item["loc"][-1:] and item["loc"][-1] in SCALARS:
+        return "must be a number or a string."
+    if item["type"] == "string_pattern_mismatch":
+        return f"must match {item['ctx']['pattern']}."
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
+    return REMEDIES.get(item["type"], f"{message}.")
