@@ -1,0 +1,135 @@
+"""The archives of `pipeline/`: the same bytes everywhere, another hash for another byte, and nothing missing."""
+
+import ast
+import gzip
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import aws_cdk as cdk
+import pytest
+
+from stacks import pipeline_code
+from stacks.pipeline_code import ROOT, sourcedir_archive, spark_package, tar_gz, zipped
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline")
+    return tmp_path
+
+
+def _tar_members(content: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        return {info.name: archive.extractfile(info).read() for info in archive}  # type: ignore[union-attr]
+
+
+def _zip_members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("archive", [tar_gz, zipped])
+def test_an_archive_ignores_times_modes_bytecode_and_strangers(
+    archive: Callable[[Path], bytes], copy: Path
+) -> None:
+    before = archive(ROOT)
+    for path in copy.rglob("*"):
+        path.chmod(0o700)
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    (copy / "pipeline" / "__pycache__").mkdir(exist_ok=True)
+    (copy / "pipeline" / "__pycache__" / "schema.cpython-311.pyc").write_bytes(b"bytecode")
+    (copy / "pipeline" / "schema.py.orig").write_text("an editor's")
+    assert archive(copy) == before
+
+
+@pytest.mark.parametrize("archive", [tar_gz, zipped])
+def test_one_byte_of_code_changes_the_archive(archive: Callable[[Path], bytes], copy: Path) -> None:
+    with (copy / "pipeline" / "schema.py").open("a") as file:
+        file.write("\n")
+    assert archive(copy) != archive(ROOT)
+
+
+def test_the_sourcedir_is_a_gzip_that_others_can_read() -> None:
+    content = tar_gz(ROOT)
+    assert gzip.decompress(content)[:9] == b"pipeline/"
+    assert _tar_members(content)["pipeline/schema.py"] == (ROOT / "pipeline" / "schema.py").read_bytes()
+
+
+def test_gzip_survives_sizes_around_the_end_of_a_block() -> None:
+    for size in (1, 0xFFFE, 0xFFFF, 0x10000, 3 * 0xFFFF):
+        data = bytes(size)
+        assert gzip.decompress(pipeline_code._gzip(data)) == data
+
+
+@pytest.mark.parametrize(
+    ("members", "absent"),
+    [
+        (_tar_members(tar_gz(ROOT)), pipeline_code.NOT_IN_SAGEMAKER),
+        (_zip_members(zipped(ROOT)), ("definition.py", "definitions", "prepare.py", "train.py")),
+    ],
+    ids=["sagemaker", "glue"],
+)
+def test_an_archive_holds_only_what_its_jobs_import(
+    members: dict[str, bytes], absent: tuple[str, ...]
+) -> None:
+    assert {"pipeline/__init__.py", "pipeline/schema.py", "pipeline/schemas/flights.json"} <= set(members)
+    assert not {name.split("/")[1] for name in members} & set(absent)
+
+
+@pytest.mark.parametrize(
+    "members", [_tar_members(tar_gz(ROOT)), _zip_members(zipped(ROOT))], ids=["sagemaker", "glue"]
+)
+def test_every_module_an_archived_module_imports_is_archived(members: dict[str, bytes]) -> None:
+    def present(module: str) -> bool:
+        path = module.replace(".", "/")
+        return f"{path}.py" in members or f"{path}/__init__.py" in members
+
+    missing = {
+        f"{name} imports {module}"
+        for name, content in members.items()
+        if name.endswith(".py")
+        for node in ast.walk(ast.parse(content))
+        for module in _imported(node)
+        if not present(module)
+    }
+    assert missing == set()
+
+
+def _imported(node: ast.AST) -> list[str]:
+    """The modules of `pipeline` that a statement imports."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+        names = [f"pipeline.{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [node.module or ""]
+    else:
+        names = []
+    return [name for name in names if name.split(".")[0] == "pipeline"]
+
+
+def test_the_sourcedir_keeps_its_whole_extension_in_s3() -> None:
+    location = sourcedir_archive(cdk.Stack(cdk.App(), "Stack"))
+    assert location.object_key.endswith(".tar.gz")
+    assert len(location.object_key) == 64 + len(".tar.gz")
+
+
+def test_two_synths_name_the_same_objects_and_leave_no_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary, out = tmp_path / "tmp", tmp_path / "out"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    def keys() -> tuple[str, str]:
+        stack = cdk.Stack(cdk.App(outdir=str(out)), "Stack")
+        return sourcedir_archive(stack).object_key, spark_package(stack).s3_object_key
+
+    assert keys() == keys()
+    assert list(temporary.iterdir()) == []
+    assert len(list(out.glob("asset.*"))) == 2
