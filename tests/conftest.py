@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.assembly import Assembly
 from tests.support.synth import cached_assembly
+from tools.assembly import Assembly
 
 
 @pytest.fixture(scope="session")
