@@ -1,11 +1,12 @@
 """The app: configuration → stacks. `npx cdk synth` runs this file."""
 
+import os
 import sys
 
 import aws_cdk as cdk
-from stacks.foundation.stack import Foundation
 
 from stacks import config as configuration
+from stacks.foundation.stack import Foundation
 
 
 def main() -> None:
@@ -15,6 +16,10 @@ def main() -> None:
         config = configuration.load(app.node.get_all_context())
     except configuration.ConfigError as error:
         sys.exit(str(error))
+    if os.environ.get("CDK_VALIDATION") != "false":
+        import cdk_nag  # noqa: PLC0415 - a quarter of a second that a synth without validation saves
+
+        cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
     Foundation(app, "Foundation", config=config)
     app.synth()
 

@@ -2,69 +2,93 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.permissions import allow, read_objects, write_objects
 
-# Where AWS keeps its XGBoost images is an account of AWS's that differs by region; the repository's name does not.
+# AWS keeps its XGBoost images in accounts of its own, one a region; the repository has one name everywhere.
 IMAGE_REPOSITORY = "sagemaker-xgboost"
+_NO_RESOURCE = "IAM cannot limit these actions to a resource (Service Authorization Reference)."
 
 
 class ModelRole(iam.Role):
-    """What a model in service may do: read itself, write its captured data, logs and metrics (Task 4.3).
+    """What a model in service may do: read itself, write captured requests, logs and metrics (Task 4.3).
 
-    It stands in Foundation because an endpoint outlives the stack that started it, and because Serving holds no IAM.
+    It stands in Foundation because an endpoint outlives the update that started it, and because Serving holds no IAM.
+    Source: "CreateModel API: Execution Role Permissions" (Amazon SageMaker AI Developer Guide).
     """
 
-    def __init__(
-        self, scope: Construct, id: str, *, config: Config, artifacts: s3.IBucket, key: kms.IKey
-    ) -> None:
+    def __init__(self, scope: Construct, id: str, *, config: Config, artifacts: s3.IBucket) -> None:
         stack = cdk.Stack.of(scope)
         super().__init__(
             scope,
             id,
             description="Execution role of the endpoint and its models",
             assumed_by=iam.ServicePrincipal(
-                "sagemaker.amazonaws.com",
-                conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
+                "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
             ),
         )
-        artifacts.grant_read(self, "pipeline/*")
-        artifacts.grant_put(self, "datacapture/*")
-        key.grant_encrypt_decrypt(self)
-
-        def arn(
-            service: str, resource: str, name: str, form: cdk.ArnFormat, account: str | None = None
-        ) -> str:
-            return stack.format_arn(
-                service=service, resource=resource, resource_name=name, arn_format=form, account=account
-            )
-
-        colon, slash = cdk.ArnFormat.COLON_RESOURCE_NAME, cdk.ArnFormat.SLASH_RESOURCE_NAME
-        self._allow(
-            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-            arn("logs", "log-group", f"/aws/sagemaker/Endpoints/{config.endpoint_name}*", colon),
-        )
-        # The two actions that IAM cannot limit to a resource; the first is limited to a namespace instead.
-        self.add_to_policy(
-            iam.PolicyStatement(
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],
-                conditions={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}},
-            )
-        )
-        self._allow(["ecr:GetAuthorizationToken"], "*")
-        self._allow(
+        read_objects(self, artifacts, "pipeline/")
+        write_objects(self, artifacts, "datacapture/")
+        allow(
+            self,
             ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-            arn("ecr", "repository", IMAGE_REPOSITORY, slash, account="*"),
+            [
+                stack.format_arn(
+                    service="ecr", account="*", resource="repository", resource_name=IMAGE_REPOSITORY
+                )
+            ],
+            because="The account is AWS's and differs by region; the repository is exact.",
         )
-        # Rollback alarms are read with this role ("Auto-Rollback Configuration and Monitoring").
-        self._allow(
+        allow(self, ["ecr:GetAuthorizationToken"], ["*"], because=_NO_RESOURCE)
+        allow(
+            self,
+            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            [self._named(stack, "logs", "log-group", f"/aws/sagemaker/Endpoints/{config.endpoint_name}*")],
+            because="SageMaker names the streams; the group is this endpoint's.",
+        )
+        allow(
+            self,
+            ["cloudwatch:PutMetricData"],
+            ["*"],
+            because=_NO_RESOURCE,
+            conditions={"StringLike": {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}},
+        )
+        # SageMaker reads the rollback alarms with this role ("Auto-Rollback Configuration and Monitoring").
+        allow(
+            self,
             ["cloudwatch:DescribeAlarms"],
-            arn("cloudwatch", "alarm", f"{config.stack_name('Serving')}-*", colon),
+            [self._named(stack, "cloudwatch", "alarm", f"{config.stack_name('Serving')}-*")],
+            because="CloudFormation names the alarms of the Serving stack.",
+        )
+        if config.foundation.isolation:
+            self._join_network()
+
+    def _join_network(self) -> None:
+        allow(
+            self,
+            [
+                "ec2:CreateNetworkInterface",
+                "ec2:CreateNetworkInterfacePermission",
+                "ec2:DeleteNetworkInterface",
+                "ec2:DeleteNetworkInterfacePermission",
+                "ec2:DescribeDhcpOptions",
+                "ec2:DescribeNetworkInterfaces",
+                "ec2:DescribeSecurityGroups",
+                "ec2:DescribeSubnets",
+                "ec2:DescribeVpcs",
+            ],
+            ["*"],
+            because="SageMaker attaches each model to the VPC; the interfaces have no names before that.",
         )
 
-    def _allow(self, actions: list[str], resource: str) -> None:
-        self.add_to_policy(iam.PolicyStatement(actions=actions, resources=[resource]))
+    @staticmethod
+    def _named(stack: cdk.Stack, service: str, resource: str, name: str) -> str:
+        return stack.format_arn(
+            service=service,
+            resource=resource,
+            resource_name=name,
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )

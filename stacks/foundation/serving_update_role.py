@@ -6,14 +6,17 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.permissions import allow
+
+_NAMED_BY_CLOUDFORMATION = "CloudFormation generates these names, because a replacement needs a new one."
 
 
 class ServingUpdateRole(iam.Role):
     """A release may change the endpoint and nothing else (Task 4.3: least privilege; Task 3.3: deployment).
 
     Without it `UpdateStack` runs with the stack's bootstrap execution role, which is an administrator: whoever may
-    approve a model could then change the account. The models' and endpoint configs' names are CloudFormation's, so
-    those statements are bound to this app's tags instead of to names.
+    approve a model could then change the account. Models and endpoint configs have generated names, so what may be
+    created or deleted among them is bound to this app's tags.
     """
 
     def __init__(
@@ -22,64 +25,86 @@ class ServingUpdateRole(iam.Role):
         super().__init__(
             scope,
             id,
-            description="CloudFormation changes Serving's resources with this role, and nothing else",
+            description="CloudFormation changes the resources of Serving with this role",
             assumed_by=iam.ServicePrincipal("cloudformation.amazonaws.com"),
         )
         self._stack = cdk.Stack.of(self)
-        self._allow_sagemaker(config, model_role)
-        self._allow_alarms_and_scaling(config)
-        # SageMaker encrypts the instances' volumes with our key through a grant that it makes on the caller's behalf.
-        self._allow(
-            ["kms:CreateGrant", "kms:DescribeKey"],
-            key.key_arn,
-            conditions={"StringEquals": {"kms:ViaService": f"sagemaker.{self._stack.region}.amazonaws.com"}},
+        self._allow_models(config, model_role)
+        self._allow_endpoint(config, key)
+        self._allow_alarms(config)
+        self._allow_scaling()
+        allow(
+            self,
+            ["ssm:GetParameters"],
+            [self._arn("ssm", "parameter", "cdk-bootstrap/*/version")],
+            because="Every CDK template reads the version of its bootstrap stack, whose qualifier is the account's.",
         )
-        # Every CDK template has a parameter of the type AWS::SSM::Parameter::Value that CloudFormation resolves.
-        self._allow(["ssm:GetParameters"], self._arn("ssm", "parameter", "cdk-bootstrap/*/version"))
 
-    def _allow_sagemaker(self, config: Config, model_role: iam.IRole) -> None:
-        endpoint = self._arn("sagemaker", "endpoint", config.endpoint_name)
-        models, configs = (self._arn("sagemaker", kind, "*") for kind in ("model", "endpoint-config"))
-        requested = {"StringEquals": {f"aws:RequestTag/{k}": v for k, v in sorted(config.tags.items())}}
-        present = {"StringEquals": {f"aws:ResourceTag/{k}": v for k, v in sorted(config.tags.items())}}
-        self._allow(["sagemaker:CreateModel"], models, conditions=requested)
-        self._allow(["sagemaker:CreateEndpointConfig"], configs, conditions=requested)
-        self._allow(["sagemaker:DeleteModel"], models, conditions=present)
-        self._allow(["sagemaker:DeleteEndpointConfig"], configs, conditions=present)
-        self._allow(["sagemaker:AddTags"], models, configs, endpoint, conditions=requested)
-        self._allow(["sagemaker:DescribeModel"], models)
-        self._allow(["sagemaker:DescribeEndpointConfig"], configs)
-        self._allow(["sagemaker:ListTags"], models, configs, endpoint)
-        self._allow(["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], endpoint, configs)
-        self._allow(
-            [
-                "sagemaker:DeleteEndpoint",
-                "sagemaker:DescribeEndpoint",
-                "sagemaker:UpdateEndpointWeightsAndCapacities",
-            ],
-            endpoint,
+    def _allow_models(self, config: Config, model_role: iam.IRole) -> None:
+        models = [self._arn("sagemaker", kind, "*") for kind in ("model", "endpoint-config")]
+        for actions, condition in (
+            (("CreateModel", "CreateEndpointConfig", "AddTags"), "aws:RequestTag"),
+            (("DeleteModel", "DeleteEndpointConfig"), "aws:ResourceTag"),
+        ):
+            allow(
+                self,
+                [f"sagemaker:{action}" for action in actions],
+                models,
+                because=_NAMED_BY_CLOUDFORMATION,
+                conditions={
+                    "StringEquals": {f"{condition}/{tag}": v for tag, v in sorted(config.tags.items())}
+                },
+            )
+        allow(
+            self,
+            ["sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel", "sagemaker:ListTags"],
+            models,
+            because=_NAMED_BY_CLOUDFORMATION,
         )
-        self._allow(
+        allow(
+            self,
             ["sagemaker:DescribeModelPackage"],
-            self._arn("sagemaker", "model-package", f"{config.prefix}/*"),
+            [self._arn("sagemaker", "model-package", f"{config.prefix}/*")],
+            because="Any version of this app's model package group may be the approved one.",
         )
-        self._allow(
+        allow(
+            self,
             ["iam:PassRole"],
-            model_role.role_arn,
+            [model_role.role_arn],
             conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         )
 
-    def _allow_alarms_and_scaling(self, config: Config) -> None:
-        colon = cdk.ArnFormat.COLON_RESOURCE_NAME
-        alarms = [
-            self._arn("cloudwatch", "alarm", name, colon)
-            # The stack's own, and those that target tracking makes for the endpoint.
-            for name in (
-                f"{config.stack_name('Serving')}-*",
-                f"TargetTracking-endpoint/{config.endpoint_name}/*",
-            )
-        ]
-        self._allow(
+    def _allow_endpoint(self, config: Config, key: kms.IKey) -> None:
+        endpoint = self._arn("sagemaker", "endpoint", config.endpoint_name)
+        allow(
+            self,
+            ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
+            [endpoint, self._arn("sagemaker", "endpoint-config", "*")],
+            because=_NAMED_BY_CLOUDFORMATION,
+        )
+        allow(
+            self,
+            [
+                "sagemaker:AddTags",
+                "sagemaker:DeleteEndpoint",
+                "sagemaker:DescribeEndpoint",
+                "sagemaker:ListTags",
+                "sagemaker:UpdateEndpointWeightsAndCapacities",
+            ],
+            [endpoint],
+        )
+        # The instances' volumes are encrypted through a grant that SageMaker makes on the caller's behalf.
+        allow(
+            self,
+            ["kms:CreateGrant", "kms:DescribeKey"],
+            [key.key_arn],
+            conditions={"StringEquals": {"kms:ViaService": f"sagemaker.{self._stack.region}.amazonaws.com"}},
+        )
+
+    def _allow_alarms(self, config: Config) -> None:
+        names = (f"{config.stack_name('Serving')}-*", f"TargetTracking-endpoint/{config.endpoint_name}/*")
+        allow(
+            self,
             [
                 "cloudwatch:DeleteAlarms",
                 "cloudwatch:DescribeAlarms",
@@ -88,34 +113,40 @@ class ServingUpdateRole(iam.Role):
                 "cloudwatch:TagResource",
                 "cloudwatch:UntagResource",
             ],
-            *alarms,
+            [self._arn("cloudwatch", "alarm", name, cdk.ArnFormat.COLON_RESOURCE_NAME) for name in names],
+            because="CloudFormation names the alarms of Serving; target tracking names its own, for this endpoint.",
         )
-        scaling = "application-autoscaling"
-        self._allow(
+
+    def _allow_scaling(self) -> None:
+        service = "application-autoscaling"
+        allow(
+            self,
             [
-                f"{scaling}:DeleteScalingPolicy",
-                f"{scaling}:DeregisterScalableTarget",
-                f"{scaling}:PutScalingPolicy",
-                f"{scaling}:RegisterScalableTarget",
+                f"{service}:DeleteScalingPolicy",
+                f"{service}:DeregisterScalableTarget",
+                f"{service}:ListTagsForResource",
+                f"{service}:PutScalingPolicy",
+                f"{service}:RegisterScalableTarget",
+                f"{service}:TagResource",
+                f"{service}:UntagResource",
             ],
-            self._arn(scaling, "scalable-target", "*"),
-            conditions={"StringEquals": {f"{scaling}:service-namespace": "sagemaker"}},
+            [self._arn(service, "scalable-target", "*")],
+            because="Application Auto Scaling generates the id of a target.",
         )
-        # These two read, and IAM cannot limit them to a resource.
-        self._allow([f"{scaling}:DescribeScalableTargets", f"{scaling}:DescribeScalingPolicies"], "*")
+        allow(
+            self,
+            [f"{service}:DescribeScalableTargets", f"{service}:DescribeScalingPolicies"],
+            ["*"],
+            because="IAM cannot limit these two reads to a resource (Service Authorization Reference).",
+        )
 
     def _arn(
         self,
         service: str,
         resource: str,
         name: str,
-        form: cdk.ArnFormat = cdk.ArnFormat.SLASH_RESOURCE_NAME,
+        arn_format: cdk.ArnFormat = cdk.ArnFormat.SLASH_RESOURCE_NAME,
     ) -> str:
-        return self._stack.format_arn(service=service, resource=resource, resource_name=name, arn_format=form)
-
-    def _allow(
-        self, actions: list[str], *resources: str, conditions: dict[str, object] | None = None
-    ) -> None:
-        self.add_to_policy(
-            iam.PolicyStatement(actions=actions, resources=list(resources), conditions=conditions)
+        return self._stack.format_arn(
+            service=service, resource=resource, resource_name=name, arn_format=arn_format
         )

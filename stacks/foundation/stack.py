@@ -5,7 +5,7 @@ from constructs import Construct
 
 from stacks.base import BaseStack
 from stacks.config import Config
-from stacks.foundation.bucket import DataBucket, LogsBucket
+from stacks.foundation.bucket import DataBucket, LogsBucket, RawBucket
 from stacks.foundation.catalog import Catalog
 from stacks.foundation.key import DataKey
 from stacks.foundation.model_role import ModelRole
@@ -23,16 +23,7 @@ class Foundation(BaseStack):
         settings = config.foundation
         self.key = DataKey(self, "Key", config=config)
         self.logs = LogsBucket(self, "Logs", settings=settings)
-        self.raw = DataBucket(
-            self,
-            "Raw",
-            key=self.key,
-            logs=self.logs,
-            settings=settings,
-            retention_days=settings.raw_retention_days,
-            transfer_acceleration=settings.transfer_acceleration,
-        )
-        self.raw.send_events()
+        self.raw = RawBucket(self, "Raw", key=self.key, logs=self.logs, settings=settings)
         self.curated = DataBucket(self, "Curated", key=self.key, logs=self.logs, settings=settings)
         self.artifacts = DataBucket(self, "Artifacts", key=self.key, logs=self.logs, settings=settings)
 
@@ -49,7 +40,7 @@ class Foundation(BaseStack):
         )
 
         self.network = Network(self, "Network", config=config, logs=self.logs) if settings.isolation else None
-        self.model_role = ModelRole(self, "ModelRole", config=config, artifacts=self.artifacts, key=self.key)
+        self.model_role = ModelRole(self, "ModelRole", config=config, artifacts=self.artifacts)
         self.serving_update_role = ServingUpdateRole(
             self, "ServingUpdateRole", config=config, model_role=self.model_role, key=self.key
         )
