@@ -20,7 +20,7 @@ STAGES = ("sandbox", "production")
 ROLLOUTS = ("CANARY", "LINEAR", "ALL_AT_ONCE")
 SCALARS = ("int", "float", "str")
 OBJECT = "must be an object. See stacks/config.py for its keys."
-STRATEGY = f"strategy must be one of {', '.join(ROLLOUTS)}."
+STRATEGY = f"must be one of {', '.join(ROLLOUTS)}."
 # What to do about an error that Pydantic describes in its own terms.
 REMEDIES = {
     "dict_type": OBJECT,
@@ -315,6 +315,8 @@ def _lines(error: ValidationError, stage: str) -> list[str]:
         path = ".".join(str(part) for part in item["loc"] if part not in {*ROLLOUTS, *SCALARS})
         key = f"context.stages.{stage}" + (f".{path}" if path else "")
         value = item["input"]
+        if item["type"].startswith("union_tag"):
+            key, value = f"{key}.strategy", value.get("strategy")
         shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
         lines.setdefault(key, f"{FILE}: {key}{shown}: {_remedy(item)}")
     return list(lines.values())

@@ -1,0 +1,337 @@
+"""A wrong configuration is one line that names file, key, value and remedy; a right one is frozen and complete."""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacks import config
+from tests.support.synth import offline_environment
+from tools.assembly import context, run_app
+
+KeyPath = tuple[str, ...]
+DELETE = object()
+
+
+def edited(stage: str, path: str | KeyPath, value: object) -> dict[str, Any]:
+    """The context of `cdk.json` with one value of a stage replaced, or removed (`DELETE`)."""
+    changed = copy.deepcopy({key: context(stage)[key] for key in ("stage", "stages")})
+    *parents, last = path.split(".") if isinstance(path, str) else path
+    node = changed["stages"][stage]
+    for key in parents:
+        node = node[key]
+    if value is DELETE:
+        del node[last]
+    else:
+        node[last] = value
+    return changed
+
+
+def refusal(changed: dict[str, Any]) -> str:
+    with pytest.raises(config.ConfigError) as caught:
+        config.load(changed)
+    return str(caught.value)
+
+
+def leaves(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, node
+
+
+def sections(node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    if isinstance(node, dict):
+        yield path
+        for key, value in node.items():
+            yield from sections(value, (*path, key))
+
+
+SANDBOX = context("sandbox")["stages"]["sandbox"]
+LEAVES = list(leaves(SANDBOX))
+OPEN = {("tags",), ("training", "hyperparameters")}  # objects whose keys are the user's own
+SECTIONS = [path for path in sections(SANDBOX) if path not in OPEN]
+NAMED = [path for path, _ in LEAVES if path[:1] not in OPEN and path[:2] not in OPEN]
+
+
+@pytest.mark.parametrize("stage", config.STAGES)
+def test_every_stage_of_cdk_json_is_accepted(stage: str) -> None:
+    loaded = config.load(context(stage))
+    assert loaded.stage == stage
+    assert loaded.prefix == f"flights-{stage}"
+
+
+def test_both_stages_spell_the_same_knobs() -> None:
+    stages = context("sandbox")["stages"]
+
+    def keys(stage: str) -> set[KeyPath]:
+        return {path for path, _ in leaves(stages[stage]) if path[:2] != ("serving", "rollout")}
+
+    assert keys("sandbox") == keys("production")
+
+
+def test_constructs_cannot_change_the_configuration() -> None:
+    loaded = config.load(context("sandbox"))
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.serving.instance_count = 9
+
+
+@pytest.mark.parametrize("path", [path for path, _ in LEAVES], ids=".".join)
+def test_a_value_of_the_wrong_type_is_one_line_that_names_it(path: KeyPath) -> None:
+    message = refusal(edited("sandbox", path, [7]))
+    assert message.startswith(f"cdk.json: context.stages.sandbox.{'.'.join(path)}")
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert " = [7]: " in message
+
+
+NUMBERS = [path for path, value in LEAVES if type(value) in {int, float} and path[:2] not in OPEN]
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids=".".join)
+def test_a_number_in_quotes_is_refused(path: KeyPath) -> None:
+    assert ' = "3"' in refusal(edited("sandbox", path, "3"))
+
+
+@pytest.mark.parametrize("path", NAMED, ids=".".join)
+def test_a_missing_key_is_named(path: KeyPath) -> None:
+    message = refusal(edited("sandbox", path, DELETE))
+    assert message.startswith(f"cdk.json: context.stages.sandbox.{'.'.join(path)}")
+    assert "missing" in message or "must be one of" in message
+
+
+@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: ".".join(path) or "top")
+def test_an_unknown_key_is_named_in_every_section(path: KeyPath) -> None:
+    message = refusal(edited("sandbox", (*path, "shard_cuont"), 1))
+    key = ".".join(("context.stages.sandbox", *path, "shard_cuont"))
+    assert message.startswith(f"cdk.json: {key} = 1: unknown key.")
+
+
+@pytest.mark.parametrize("path", [path for path in sections(SANDBOX) if path], ids=".".join)
+def test_a_section_must_be_an_object(path: KeyPath) -> None:
+    message = refusal(edited("sandbox", path, 3))
+    assert message == (
+        f"cdk.json: context.stages.sandbox.{'.'.join(path)} = 3: must be an object. "
+        "See stacks/config.py for its keys."
+    )
+
+
+# One row a rule of AWS (or of ours, where AWS would accept what cannot work): key, value just outside, what is said.
+OUT_OF_RANGE: list[tuple[str, object, str]] = [
+    ("name", "Flights", "must match"),
+    ("name", "a" * 21, "must match"),
+    ("dataset", "../flights", "must match"),
+    ("dataset", "nope", "no such schema file. Schemas in pipeline/schemas/: flights"),
+    ("foundation.availability_zones", 1, "greater than or equal to 2"),
+    ("foundation.availability_zones", 4, "less than or equal to 3"),
+    ("foundation.log_retention_days", 8, "must be 1, 3, 5, 7"),
+    ("foundation.key_pending_window_days", 6, "greater than or equal to 7"),
+    ("foundation.key_pending_window_days", 31, "less than or equal to 30"),
+    ("foundation.raw_retention_days", 0, "greater than or equal to 1"),
+    ("ingestion.stream_mode", "AUTO", "must be 'PROVISIONED' or 'ON_DEMAND'"),
+    ("ingestion.stream_retention_hours", 23, "greater than or equal to 24"),
+    ("ingestion.stream_retention_hours", 8761, "less than or equal to 8760"),
+    ("ingestion.firehose_buffer_seconds", 901, "less than or equal to 900"),
+    ("ingestion.firehose_buffer_mib", 129, "less than or equal to 128"),
+    ("ingestion.consumer_batch_size", 10_001, "less than or equal to 10000"),
+    ("ingestion.consumer_batching_window_seconds", 301, "less than or equal to 300"),
+    ("ingestion.consumer_max_record_age_seconds", 604_801, "less than or equal to 604800"),
+    ("ingestion.consumer_timeout_seconds", 901, "less than or equal to 900"),
+    ("ingestion.consumer_memory_mib", 127, "greater than or equal to 128"),
+    ("processing.worker_type", "G.1X", "must be 'G_1X', 'G_2X' or 'G_4X'"),
+    ("processing.number_of_workers", 1, "greater than or equal to 2"),
+    ("processing.upload_batch_window_seconds", 899, "greater than or equal to 900"),
+    ("processing.maximum_quarantined_percent", 100.5, "less than or equal to 100"),
+    ("training.problem_type", "ranking", "must be 'classification' or 'regression'"),
+    ("training.estimator", "torch", "must be 'xgboost' or 'linear'"),
+    ("training.training_instance_type", "m5.large", "must match"),
+    ("training.max_runtime_seconds", 432_001, "less than or equal to 432000"),
+    ("training.metric_threshold", 0, "greater than 0"),
+    ("training.metric_threshold", float("nan"), "must be"),
+    ("training.schedule", "daily", "must match"),
+    ("training.schedule", "rate(0 days)", "must match"),
+    ("training.schedule", "cron(0 12 * * ?)", "must match"),
+    ("training.instance_count", 2, "must be 1"),
+    ("serving.data_capture_percent", 101, "less than or equal to 100"),
+    ("serving.rollout.canary_percent", 51, "less than or equal to 50"),
+    ("serving.rollout.canary_percent", 4, "greater than or equal to 5"),
+    ("serving.rollout.wait_seconds", 3601, "less than or equal to 3600"),
+    ("serving.rollout.strategy", "ROLLING", "must be one of CANARY, LINEAR, ALL_AT_ONCE"),
+    (
+        "serving.rollout",
+        {"strategy": "LINEAR", "step_percent": 9, "wait_seconds": 300},
+        "greater than or equal to 10",
+    ),
+    (
+        "serving.rollout",
+        {"strategy": "LINEAR", "step_percent": 51, "wait_seconds": 300},
+        "less than or equal to 50",
+    ),
+    ("serving.termination_wait_seconds", 3601, "less than or equal to 3600"),
+    ("serving.timeout_seconds", 599, "greater than or equal to 600"),
+    ("serving.timeout_seconds", 28_801, "less than or equal to 28800"),
+    ("serving.alarms.error_percent", 0, "greater than 0"),
+    ("serving.alarms.period_seconds", 10, "must be 60"),
+    ("monitoring.alarm_email", "nobody", "must match"),
+    ("monitoring.monthly_budget_usd", 0, "greater than or equal to 1"),
+    ("monitoring.budget_alert_percent", 0, "greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), OUT_OF_RANGE)
+def test_a_value_out_of_range_is_refused_with_its_limit(path: str, value: object, said: str) -> None:
+    message = refusal(edited("sandbox", path, value))
+    assert message.startswith(f"cdk.json: context.stages.sandbox.{path}")
+    assert said in message
+    assert "\n" not in message
+
+
+# Each value is fine by itself; together AWS refuses them, or they could never work.
+REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
+    (
+        {"serving.instance_count": 1},
+        "a canary of 50 % of 1 instance(s) is no whole instance: SageMaker refuses",
+    ),
+    ({"serving.rollout.canary_percent": 20}, "a canary of 20 % of 2 instance(s) is no whole instance"),
+    (
+        {
+            "serving.rollout": {"strategy": "LINEAR", "step_percent": 50, "wait_seconds": 300},
+            "serving.instance_count": 1,
+        },
+        "a LINEAR rollout needs at least 2 instances",
+    ),
+    ({"serving.rollout.wait_seconds": 119}, "shorter than the alarms' evaluation window of 60 s x 2"),
+    ({"serving.timeout_seconds": 660}, "waits add up to 660 s, which is not less than timeout_seconds = 660"),
+    (
+        {
+            "serving.rollout": {"strategy": "LINEAR", "step_percent": 10, "wait_seconds": 360},
+        },
+        "waits add up to 3660 s",
+    ),
+    (
+        {"serving.rollout": {"strategy": "ALL_AT_ONCE", "wait_seconds": 600}, "serving.timeout_seconds": 660},
+        "waits add up to 660 s",
+    ),
+    (
+        {"serving.autoscaling.maximum_instances": 1},
+        "autoscaling.maximum_instances = 1 is below instance_count = 2",
+    ),
+    ({"serving.instance_type": "ml.t2.medium"}, "burstable, and Application Auto Scaling refuses"),
+    (
+        {"ingestion.consumer_max_record_age_seconds": 86_401},
+        "= 86401 exceeds stream_retention_hours = 24: Kinesis would have dropped the record",
+    ),
+    ({"training.metric_threshold": 1.0}, "AUC, which is below 1"),
+]
+
+
+@pytest.mark.parametrize(("values", "said"), REFUSED_TOGETHER)
+def test_a_combination_that_cannot_work_is_refused_with_the_reason(
+    values: dict[str, object], said: str
+) -> None:
+    changed = {"stage": "sandbox", "stages": copy.deepcopy(context("sandbox")["stages"])}
+    for path, value in values.items():
+        changed = {"stage": "sandbox", "stages": _with(changed["stages"], path, value)}
+    message = refusal(changed)
+    assert said in message
+    assert re.fullmatch(r"cdk\.json: context\.stages\.sandbox\.\w+: .*\.", message), message
+
+
+def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    *parents, last = path.split(".")
+    node = stages["sandbox"]
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return stages
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        {"serving.rollout": {"strategy": "LINEAR", "step_percent": 50, "wait_seconds": 120}},
+        {"serving.rollout": {"strategy": "ALL_AT_ONCE", "wait_seconds": 120}, "serving.instance_count": 1},
+        {"serving.rollout.wait_seconds": 120},
+        {"training.problem_type": "regression", "training.metric_threshold": 40.0},
+        {"training.schedule": "cron(0 12 * * ? *)"},
+        {"ingestion.consumer_max_record_age_seconds": 86_400},
+        {"monitoring.alarm_email": "ops@example.com"},
+    ],
+    ids=str,
+)
+def test_the_limit_itself_is_accepted(accepted: dict[str, object]) -> None:
+    stages = copy.deepcopy(context("sandbox")["stages"])
+    for path, value in accepted.items():
+        _with(stages, path, value)
+    assert config.load({"stage": "sandbox", "stages": stages}).stage == "sandbox"
+
+
+def test_several_mistakes_are_one_line_each() -> None:
+    stages = copy.deepcopy(context("sandbox")["stages"])
+    _with(stages, "foundation.isolation", "yes")
+    _with(stages, "training.hyperparameters.eta", None)
+    lines = refusal({"stage": "sandbox", "stages": stages}).splitlines()
+    assert [line.split(" = ")[0] for line in lines] == [
+        "cdk.json: context.stages.sandbox.foundation.isolation",
+        "cdk.json: context.stages.sandbox.training.hyperparameters.eta",
+    ]
+
+
+def test_no_alarm_address_is_an_empty_string_because_cdk_drops_nulls() -> None:
+    assert config.load(edited("sandbox", "monitoring.alarm_email", "")).monitoring.alarm_email is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"stage": "staging"}, 'cdk.json: stage = "staging": must be one of sandbox, production.'),
+        ({"stage": None}, "cdk.json: stage = null: must be one of sandbox, production."),
+        ({"stage": ["sandbox"]}, 'cdk.json: stage = ["sandbox"]: must be one of sandbox, production.'),
+        ({"stage": "sandbox"}, "cdk.json: context.stages.sandbox: missing."),
+        ({"stage": "sandbox", "stages": []}, "cdk.json: context.stages.sandbox: missing."),
+        ({"stage": "sandbox", "stages": {"sandbox": 3}}, "context.stages.sandbox = 3: must be an object."),
+    ],
+)
+def test_a_wrong_stage_is_refused(changed: dict[str, Any], said: str) -> None:
+    message = refusal(changed)
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.fixture
+def app_refuses(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Run the real `python app.py` on a context; return its one line of complaint."""
+
+    def run(app_context: dict[str, Any]) -> str:
+        with offline_environment(tmp_path / "connections") as environment:
+            completed = run_app(app_context, tmp_path / "out", environment=environment)
+        assert completed.returncode == 1
+        assert "Traceback" not in completed.stderr
+        assert not (tmp_path / "out" / "manifest.json").exists()
+        return completed.stderr.strip()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        pytest.param("ingestion.shard_count", "2", "must be a valid integer.", id="type"),
+        pytest.param("dataset", "nope", "no such schema file", id="schema", marks=pytest.mark.deep),
+        pytest.param(
+            "serving.instance_count", 1, "SageMaker refuses it", id="together", marks=pytest.mark.deep
+        ),
+    ],
+)
+def test_the_app_itself_exits_with_one_line_and_no_traceback(
+    path: str, value: object, said: str, app_refuses: Callable[[dict[str, Any]], str]
+) -> None:
+    message = app_refuses(json.loads(json.dumps({**context("sandbox"), **edited("sandbox", path, value)})))
+    assert message.startswith("cdk.json: context.stages.sandbox.")
+    assert said in message
+    assert len(message.splitlines()) == 1
