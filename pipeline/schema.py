@@ -99,7 +99,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """A data set: what is read, what is refused, what is joined, and what the model sees."""
+    """A data set: what is read, what is refused, what is joined, and what the model sees.
+
+    `null_values` are texts that mean null in its CSV files, besides an empty field; JSON has its own null.
+    """
 
     name: str
     description: str
@@ -114,6 +117,7 @@ class Schema:
     features: tuple[Feature, ...]
     facet: Facet
     split: Split
+    null_values: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:
         """The raw or joined column called `name`; `KeyError` if there is none."""

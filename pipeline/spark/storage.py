@@ -1,0 +1,107 @@
+"""Files on whatever Spark reads (a disk, S3, HDFS), through Hadoop's own file system classes.
+
+Glue, EMR and a laptop name the same operations the same way here; boto3 would only know S3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+# Spark, Athena and pyarrow skip a folder that starts with an underscore: a table can hold its own staging.
+HIDDEN = "_staging"
+STAGING = f"{HIDDEN}/next"
+SUCCESS = "_SUCCESS"
+
+
+class Storage:
+    """One file system per location, as the session is configured to reach it."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        # PySpark has no public door to Hadoop's file systems; the JVM gateway is the usual one.
+        self._java: Any = spark._jvm  # noqa: SLF001
+        self._configuration = spark._jsc.hadoopConfiguration()  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def uri(self, location: str) -> str:
+        """The location as Spark spells it in `_metadata.file_path`, without the scheme."""
+        path, system = self._at(location)
+        return str(system.makeQualified(path).toUri().getRawSchemeSpecificPart())
+
+    def files(self, location: str) -> list[str]:
+        """All files below a folder (or the one file) that are not hidden and not empty, sorted by path.
+
+        Nothing there is an empty list: a bucket has no folders, only keys.
+        """
+        path, system = self._at(location)
+        if not system.exists(path):
+            return []
+        found = _each(system.listFiles(path, True))
+        return sorted(
+            status.getPath().toString()
+            for status in found
+            if status.getLen() > 0 and not status.getPath().getName().startswith(("_", "."))
+        )
+
+    def first_line(self, location: str) -> str:
+        """The first line of a text file, decompressed by its extension, without a byte order mark."""
+        path, system = self._at(location)
+        stream = system.open(path)
+        codec = self._java.org.apache.hadoop.io.compress.CompressionCodecFactory(
+            self._configuration
+        ).getCodec(path)
+        if codec is not None:
+            stream = codec.createInputStream(stream)
+        reader = self._java.java.io.BufferedReader(self._java.java.io.InputStreamReader(stream, "UTF-8"))
+        try:
+            return str(reader.readLine() or "").removeprefix("\ufeff")
+        finally:
+            reader.close()
+
+    def write_text(self, location: str, text: str) -> None:
+        """Write one file, replacing it: on S3 an object appears whole or not at all."""
+        path, system = self._at(location)
+        stream = system.create(path, True)
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+
+    def delete(self, location: str) -> None:
+        """Delete a file or a folder; nothing there is no error."""
+        path, system = self._at(location)
+        system.delete(path, True)
+
+    def publish(self, staged: str, final: str) -> None:
+        """Move what stands in `staged` over `final`, child by child, and remove what `final` had besides.
+
+        The job has finished its work by now, so the window is short. On a disk each child is swapped whole; on
+        S3 a rename is a copy and a delete, so a reader may meet a half-swapped table: `_SUCCESS` is missing
+        from before the first change until after the last, and a rerun puts everything right.
+        """
+        self.delete(f"{final}/{SUCCESS}")
+        path, system = self._at(staged)
+        fresh = [status.getPath().getName() for status in system.listStatus(path)]
+        children = [name for name in fresh if not name.startswith("_")]
+        for name in children:
+            self.delete(f"{final}/{name}")
+            if not system.rename(self._path(f"{staged}/{name}"), self._path(f"{final}/{name}")):
+                raise OSError(f"{staged}/{name} could not be moved to {final}/{name}. Run the job again.")
+        for status in system.listStatus(self._path(final)):
+            name = status.getPath().getName()
+            if name not in children:
+                self.delete(f"{final}/{name}")
+        self.write_text(f"{final}/{SUCCESS}", "")
+
+    def _path(self, location: str) -> Any:
+        return self._java.org.apache.hadoop.fs.Path(location)
+
+    def _at(self, location: str) -> tuple[Any, Any]:
+        path = self._path(location)
+        return path, path.getFileSystem(self._configuration)
+
+
+def _each(remote: Any) -> Iterator[Any]:
+    while remote.hasNext():
+        yield remote.next()
