@@ -7,6 +7,7 @@ import aws_cdk as cdk
 
 from stacks import config as configuration
 from stacks.foundation.stack import Foundation
+from stacks.ingestion.stack import Ingestion
 
 
 def main() -> None:
@@ -20,7 +21,8 @@ def main() -> None:
         import cdk_nag  # noqa: PLC0415 - a quarter of a second that a synth without validation saves
 
         cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
-    Foundation(app, "Foundation", config=config)
+    foundation = Foundation(app, "Foundation", config=config)
+    Ingestion(app, "Ingestion", config=config, foundation=foundation)
     app.synth()
 
 

@@ -80,6 +80,7 @@ class IngestionConfig(Section):
     consumer_batching_window_seconds: int = Field(ge=0, le=300)
     consumer_retry_attempts: int = Field(ge=0, le=100)
     consumer_max_record_age_seconds: int = Field(ge=60, le=604_800)
+    consumer_parallelization_factor: int = Field(ge=1, le=10)
     consumer_timeout_seconds: int = Field(ge=3, le=900)
     consumer_memory_mib: int = Field(ge=128, le=10_240)
 

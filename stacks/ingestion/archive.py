@@ -1,0 +1,99 @@
+"""Firehose: every record of the stream, kept as files in the raw bucket."""
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kinesis as kinesis
+from aws_cdk import aws_kinesisfirehose as firehose
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from constructs import Construct
+
+from stacks.acknowledge import acknowledge
+from stacks.config import Config
+from stacks.permissions import allow, read_objects, write_objects
+
+PREFIX, ERROR_PREFIX = "stream/", "stream-errors/"
+_Destination = firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty
+_Processing = firehose.CfnDeliveryStream.ProcessingConfigurationProperty
+_Processor = firehose.CfnDeliveryStream.ProcessorProperty
+
+
+class Archive(Construct):
+    """From stream to data lake without code: buffered, compressed, one folder an hour (Tasks 1.1 and 1.2).
+
+    Folders named `year=…/month=…` become partitions of the catalog, so a query reads only the hours it asks for.
+    A record that cannot be delivered is kept under the error prefix. The L2 construct would let Firehose delete any
+    object of the bucket; this role reads and writes two prefixes ("Grant Firehose access to an Amazon S3 destination").
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, config: Config, stream: kinesis.IStream, bucket: s3.IBucket
+    ) -> None:
+        super().__init__(scope, id)
+        settings = config.ingestion
+        log_group = self._log_group(config, stream)
+        log_stream = logs.CfnLogStream(self, "Delivery", log_group_name=log_group.ref)
+        role = self._role(stream, bucket, log_group)
+        delivery = firehose.CfnDeliveryStream(
+            self,
+            "Firehose",
+            delivery_stream_type="KinesisStreamAsSource",
+            kinesis_stream_source_configuration=firehose.CfnDeliveryStream.KinesisStreamSourceConfigurationProperty(
+                kinesis_stream_arn=stream.stream_arn, role_arn=role.role_arn
+            ),
+            extended_s3_destination_configuration=_Destination(
+                bucket_arn=bucket.bucket_arn,
+                role_arn=role.role_arn,
+                prefix=PREFIX
+                + "year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/",
+                error_output_prefix=ERROR_PREFIX + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/",
+                compression_format="GZIP",
+                buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
+                    interval_in_seconds=settings.firehose_buffer_seconds,
+                    size_in_m_bs=settings.firehose_buffer_mib,
+                ),
+                # Kinesis records have no line ends of their own, and JSON objects end to end are no JSON lines.
+                processing_configuration=_Processing(
+                    enabled=True, processors=[_Processor(type="AppendDelimiterToRecord")]
+                ),
+                cloud_watch_logging_options=firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
+                    enabled=True, log_group_name=log_group.ref, log_stream_name=log_stream.ref
+                ),
+            ),
+        )
+        # Firehose tries its permissions while it is created.
+        delivery.node.add_dependency(role)
+        acknowledge(
+            delivery,
+            "KDF1",
+            "With a Kinesis stream as source Firehose keeps no data at rest; AWS refuses the setting, the stream is encrypted.",
+        )
+        self.delivery_stream_name = delivery.ref
+
+    def _log_group(self, config: Config, stream: kinesis.IStream) -> logs.CfnLogGroup:
+        key = stream.encryption_key
+        group = logs.CfnLogGroup(
+            self,
+            "Logs",
+            retention_in_days=config.foundation.log_retention_days,
+            kms_key_id=key.key_arn if key else None,
+        )
+        group.apply_removal_policy(
+            cdk.RemovalPolicy.RETAIN if config.foundation.retain_data else cdk.RemovalPolicy.DESTROY
+        )
+        return group
+
+    def _role(self, stream: kinesis.IStream, bucket: s3.IBucket, log_group: logs.CfnLogGroup) -> iam.Role:
+        role = iam.Role(
+            self,
+            "Role",
+            assumed_by=iam.ServicePrincipal(
+                "firehose.amazonaws.com", conditions={"StringEquals": {"sts:ExternalId": cdk.Aws.ACCOUNT_ID}}
+            ),
+        )
+        stream.grant_read(role)
+        read_objects(role, bucket, PREFIX, ERROR_PREFIX)
+        write_objects(role, bucket, PREFIX, ERROR_PREFIX)
+        allow(role, ["s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])
+        allow(role, ["logs:PutLogEvents"], [log_group.attr_arn])
+        return role
