@@ -1,0 +1,375 @@
+"""Serving: what AWS's XGBoost server, and ours, calls for each request (script mode: model_fn, input_fn, …).
+
+This file travels inside every model as `code/inference.py`, with the modules it imports.
+
+Request: JSON, `{"instances": [{column: value, …}, …]}`, one bare object or a list of objects; or CSV, the columns of
+`Schema.request_columns` in order, or in any order below a header line. A nullable column may be null, empty or absent.
+Response: `{"predictions": [{"score": 0.7, "label": 1}, …]}` for classification, `{"predictions": [{"value": 12.5}, …]}`
+for regression; as CSV, the same numbers, one line a record. A category the model has never seen is encoded as such
+(`pipeline.features`), answered, and counted in the log.
+
+Whatever is wrong with a request raises `InferenceError`, which carries the HTTP status and a reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import predictors, schema
+from pipeline.features import Array, FeatureError, Transform
+from pipeline.schema import Column, Schema
+
+JSON, CSV = "application/json", "text/csv"
+# "InvokeEndpoint" (SageMaker Runtime API Reference): AWS refuses a larger body before it reaches the container.
+MAX_BODY_BYTES = 6_291_456
+# Ours, so that one request cannot hold a worker for long; override with the environment variable MAX_RECORDS.
+DEFAULT_MAX_RECORDS = 10_000
+
+logger = logging.getLogger(__name__)
+
+
+class InferenceError(ValueError):
+    """A request that cannot be answered. `status` is the HTTP status, `reason` what to correct.
+
+    It is also a WSGI application that sends itself, as werkzeug's HTTP errors are: see `_server_safe`.
+    """
+
+    def __init__(self, reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = int(status)
+
+    @property
+    def body(self) -> str:
+        """The response's JSON text."""
+        return json.dumps({"error": self.reason})
+
+    def __call__(self, _environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer as WSGI (PEP 3333)."""
+        body = self.body.encode()
+        start_response(
+            f"{self.status} {HTTPStatus(self.status).phrase}",
+            [("Content-Type", JSON), ("Content-Length", str(len(body)))],
+        )
+        return [body]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What a model folder holds. `threshold` decides the class; None for regression."""
+
+    schema: Schema
+    transform: Transform
+    predict: predictors.Predictor
+    threshold: float | None
+    columns: Mapping[str, Column]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A parsed body: JSON `records`, or CSV `rows` of text, whose columns only the model's schema can name."""
+
+    records: Sequence[Mapping[str, Any]] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """`values` (records,): probabilities of class 1, or predicted values; `labels` the classes, if any."""
+
+    values: Array
+    labels: Array | None
+
+
+def _server_safe(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let an `InferenceError` reach the client with its own status under AWS's server too.
+
+    That server (sagemaker-containers 2.8, `_functions.error_wrapper`) turns every exception of these functions into a
+    ClientError, which Flask answers with 500: a client's fault would look like the model's, and could roll a good model
+    back. What the functions *return* it hands to Flask untouched, and Flask sends any WSGI application. So there, and
+    only there, the error travels as a value.
+    """
+
+    @functools.wraps(function)
+    def call(first: Any, second: Any) -> Any:
+        if isinstance(first, InferenceError):
+            return first
+        try:
+            return function(first, second)
+        except InferenceError as error:
+            if "sagemaker_containers" in sys.modules:
+                logger.warning("refused with %d: %s", error.status, error.reason)
+                return error
+            raise
+
+    return call
+
+
+def model_fn(model_dir: str) -> Model:
+    """Load a model folder (`pipeline.train` describes it)."""
+    # A wrong limit must stop the server at its start, not each request.
+    max_records()
+    folder = Path(model_dir)
+    data = schema.parse((folder / "schema.json").read_text(), source=str(folder / "schema.json"))
+    metadata = json.loads((folder / "metadata.json").read_text())
+    return Model(
+        schema=data,
+        transform=Transform.from_json((folder / "transform.json").read_text()),
+        predict=predictors.load(folder),
+        threshold=metadata["threshold"],
+        columns={column.name: column for column in data.request_columns},
+    )
+
+
+@_server_safe
+def input_fn(body: bytes | str, content_type: str) -> Request:
+    """Parse a request's body; 400 malformed or empty, 413 too large or too many records, 415 neither JSON nor CSV."""
+    if len(body) > MAX_BODY_BYTES:
+        raise InferenceError(
+            f"the body has {len(body)} bytes; the limit is {MAX_BODY_BYTES}. Send fewer records a request.",
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in {JSON, CSV}:
+        raise InferenceError(
+            f"content type {content_type!r}: send {JSON} or {CSV}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        )
+    try:
+        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
+    except UnicodeDecodeError as error:
+        raise InferenceError(f"the body is not UTF-8 ({error.reason} at byte {error.start}).") from error
+    request = Request(records=_records(text)) if kind == JSON else Request(rows=_rows(text))
+    count, limit = len(request.records) + len(request.rows), max_records()
+    if not count:
+        raise InferenceError("no record in the request. Send at least one.")
+    # A CSV header is one row more than records; it is told apart only where the schema is known.
+    if count > limit + bool(request.rows):
+        raise _too_many(count, limit)
+    return request
+
+
+@_server_safe
+def predict_fn(request: Request, model: Model) -> Prediction:
+    """Check every value against the schema, encode, predict; 400 names the record, the column and the value."""
+    values = (
+        _from_csv(request.rows, model.columns) if request.rows else _from_json(request.records, model.columns)
+    )
+    columns = {name: _array(values[name], column) for name, column in model.columns.items()}
+    try:
+        matrix, unseen = model.transform.apply(columns)
+    except FeatureError as error:
+        raise InferenceError(str(error)) from error
+    if unseen:
+        logger.info("unseen categories: %s", json.dumps(unseen))
+    predicted = model.predict(matrix)
+    labels = None if model.threshold is None else (predicted >= model.threshold).astype(int)
+    return Prediction(predicted, labels)
+
+
+@_server_safe
+def output_fn(prediction: Prediction, accept: str) -> tuple[str, str]:
+    """The response's text and content type: the first of `accept` that is JSON or CSV; 406 if none is."""
+    kinds = [part.partition(";")[0].strip().lower() for part in (accept or "*/*").split(",")]
+    kind = next((JSON if "*" in k else k for k in kinds if k in {JSON, CSV, "*/*", "application/*"}), None)
+    if kind is None:
+        raise InferenceError(f"accept {accept!r}: can answer {JSON} or {CSV}.", HTTPStatus.NOT_ACCEPTABLE)
+    values = prediction.values.tolist()
+    if prediction.labels is None:
+        if kind == CSV:
+            return "\n".join(map(str, values)), CSV
+        return json.dumps({"predictions": [{"value": value} for value in values]}), JSON
+    pairs = zip(values, prediction.labels.tolist(), strict=True)
+    if kind == CSV:
+        return "\n".join(f"{score},{label}" for score, label in pairs), CSV
+    return json.dumps({"predictions": [{"score": score, "label": label} for score, label in pairs]}), JSON
+
+
+def max_records() -> int:
+    """The most records one request may carry; `ValueError` if MAX_RECORDS is not a positive whole number."""
+    text = os.environ.get("MAX_RECORDS", str(DEFAULT_MAX_RECORDS))
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"environment variable MAX_RECORDS = {text}: must be a whole number of at least 1.")
+    return int(text)
+
+
+def _too_many(count: int, limit: int) -> InferenceError:
+    return InferenceError(
+        f"{count} records; the limit is {limit} (MAX_RECORDS). Send fewer records a request.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    )
+
+
+def _records(text: str) -> list[dict[str, Any]]:
+    def refuse(constant: str) -> None:
+        raise InferenceError(f"the body holds {constant}, which is not JSON. Send null for a missing value.")
+
+    try:
+        body = json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise InferenceError(
+            f"malformed JSON: {error.msg}, line {error.lineno} column {error.colno}."
+        ) from error
+    except (RecursionError, ValueError) as error:
+        # Nesting deeper than the stack, or an integer of more digits than Python converts.
+        raise InferenceError(f"malformed JSON: {error}.") from error
+    if isinstance(body, dict) and "instances" in body:
+        if unknown := sorted(set(body) - {"instances"}):
+            raise InferenceError(f"unknown key {unknown[0]!r} beside 'instances'.")
+        body = body["instances"]
+    records = [body] if isinstance(body, dict) else body
+    if not isinstance(records, list):
+        raise InferenceError("send one object, a list of objects, or {'instances': [objects]}.")
+    for i, record in enumerate(records):
+        if not isinstance(record, dict):
+            raise InferenceError(f"record {i} is {json.dumps(record)[:50]}: must be an object of columns.")
+    return records
+
+
+def _rows(text: str) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(io.StringIO(text), strict=True) if row]
+    except csv.Error as error:
+        raise InferenceError(f"malformed CSV: {error}.") from error
+
+
+def _from_json(records: Sequence[Mapping[str, Any]], columns: Mapping[str, Column]) -> dict[str, list[Any]]:
+    for i, record in enumerate(records):
+        if not record.keys() <= columns.keys():
+            unknown = next(name for name in record if name not in columns)
+            raise InferenceError(f"record {i}: unknown column {unknown!r}. Known: {', '.join(columns)}.")
+    return {name: [record.get(name) for record in records] for name in columns}
+
+
+def _from_csv(rows: Sequence[Sequence[str]], columns: Mapping[str, Column]) -> dict[str, list[Any]]:
+    names: Sequence[str] = tuple(columns)
+    first = [cell.strip() for cell in rows[0]]
+    # A line made mostly of column names is a header, even one with a wrong name in it.
+    if sum(cell in columns for cell in first) > len(first) / 2:
+        names, rows = first, rows[1:]
+        if unknown := [name for name in names if name not in columns]:
+            raise InferenceError(f"header: unknown column {unknown[0]!r}. Known: {', '.join(columns)}.")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise InferenceError(f"header: column {repeated[0]!r} stands in it twice.")
+        if not rows:
+            raise InferenceError("no record in the request. Send at least one below the header.")
+    if len(rows) > (limit := max_records()):
+        raise _too_many(len(rows), limit)
+    for i, row in enumerate(rows):
+        if len(row) != len(names):
+            raise InferenceError(f"record {i}: {len(row)} values; expected {len(names)}: {', '.join(names)}.")
+    texts = dict(zip(names, zip(*rows, strict=True), strict=True))
+    absent = [None] * len(rows)
+    return {
+        name: [_value(text, column, i) for i, text in enumerate(texts[name])] if name in texts else absent
+        for name, column in columns.items()
+    }
+
+
+def _value(text: str, column: Column, record: int) -> Any:
+    text = text.strip()
+    if not text:
+        return None
+    if column.type in {"string", "timestamp"}:
+        return text
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise _wrong(column, text, record) from error
+    # Python reads "nan", "inf" and "1_0" as numbers; no CSV means them so.
+    if not math.isfinite(number) or "_" in text:
+        raise _wrong(column, text, record)
+    return number
+
+
+def _array(values: list[Any], column: Column) -> Array:
+    """A column's values as `pipeline.features` takes them, once type, null and range are checked."""
+    kinds = set(map(type, values))
+    if type(None) in kinds and not column.nullable:
+        record = values.index(None)
+        raise InferenceError(
+            f"record {record}: column {column.name} is missing or null; it must have a value."
+        )
+    kinds.discard(type(None))
+    if column.type == "string":
+        _expect(kinds <= {str}, column, values, _is_string)
+        return np.array(values, dtype=object)
+    if column.type == "timestamp":
+        _expect(kinds <= {str}, column, values, _is_string)
+        return np.array([_time(value, column, i) for i, value in enumerate(values)], dtype="datetime64[s]")
+    _expect(kinds <= {int, float}, column, values, _is_number)
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except OverflowError:
+        # JSON has whole numbers of any length.
+        huge = sys.float_info.max
+        numbers = np.array([math.inf if abs(v or 0) > huge else v for v in values], dtype=np.float64)
+    low, high = column.minimum, column.maximum
+    # NaN compares false, so a missing value is in range; infinity never is.
+    wrong = np.isinf(numbers)
+    if low is not None:
+        wrong |= numbers < low
+    if high is not None:
+        wrong |= numbers > high
+    if column.type == "int" and float in kinds:
+        wrong |= np.trunc(numbers) != numbers
+        wrong &= ~np.isnan(numbers)
+    if wrong.any():
+        record = int(wrong.argmax())
+        raise _wrong(column, values[record], record)
+    return numbers
+
+
+def _expect(fine: bool, column: Column, values: list[Any], check: Callable[[Any], bool]) -> None:  # noqa: FBT001
+    if not fine:
+        record = next(i for i, value in enumerate(values) if value is not None and not check(value))
+        raise _wrong(column, values[record], record)
+
+
+def _wrong(column: Column, value: object, record: int) -> InferenceError:
+    expected = {
+        "int": "a whole number",
+        "float": "a number",
+        "string": "a string",
+        "timestamp": "a time such as 2013-01-01T10:00:00Z",
+    }[column.type]
+    if column.minimum is not None:
+        expected += f", at least {column.minimum:g}"
+    if column.maximum is not None:
+        expected += f", at most {column.maximum:g}"
+    shown = json.dumps(value)[:50]
+    return InferenceError(f"record {record}: column {column.name} = {shown}: must be {expected}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _time(value: str | None, column: Column, record: int) -> np.datetime64:
+    """An ISO 8601 time as UTC; one without a zone is taken as UTC, as `pipeline.curated` does."""
+    if value is None:
+        return np.datetime64("NaT")
+    try:
+        time = datetime.fromisoformat(value)
+        utc = time.astimezone(UTC) if time.tzinfo else time
+    except (ValueError, OverflowError) as error:
+        raise _wrong(column, value, record) from error
+    return np.datetime64(utc.replace(tzinfo=None), "s")

@@ -1,0 +1,215 @@
+r"""Train (script mode in AWS's XGBoost image): encoded splits in, a model folder out that needs nothing else to serve.
+
+SageMaker passes hyperparameters as flags (`--num_round 200`) and folders as SM_* variables; each folder is a flag too,
+so the step runs without any toolkit. Metric lines for `metric_definitions`: `[12]\ttrain-logloss:…\tvalidation-logloss:…`
+while training (`rmse` for regression), and `validation-auc=0.7;` at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow.parquet as pq
+import sklearn
+import xgboost
+
+from pipeline import estimators, metrics, predictors, schema, step
+from pipeline.estimators import Split
+from pipeline.schema import ProblemType, Schema
+from pipeline.step import StepError
+
+Estimator = Literal["xgboost", "linear"]
+
+# What serving imports, and so what ships inside every model.
+CODE = ("__init__.py", "schema.py", "features.py", "predictors.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Hyperparameter:
+    """A number from `low` to `high`, or, if `choices` are given, one of them; `above` leaves `low` itself out."""
+
+    default: float | str
+    low: float = 0
+    high: float = float("inf")
+    above: bool = False
+    choices: tuple[str, ...] = ()
+
+    def parse(self, name: str, text: str) -> float | str:
+        """The value of `text`; `StepError` states name, value and range."""
+        if self.choices:
+            if text not in self.choices:
+                raise StepError(f"hyperparameter {name} = {text}: must be one of {', '.join(self.choices)}.")
+            return text
+        whole = isinstance(self.default, int)
+        try:
+            value: float = int(text) if whole else float(text)
+        except ValueError:
+            value = float("nan")
+        if not (self.low < value if self.above else self.low <= value) or not value <= self.high:
+            start = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+            kind = "a whole number" if whole else "a number"
+            raise StepError(f"hyperparameter {name} = {text}: must be {kind} {start} to {self.high:g}.")
+        return value
+
+
+# XGBoost's names and meanings ("XGBoost Parameters"); the linear model's are scikit-learn's (alpha) and ours (epochs).
+HYPERPARAMETERS: Mapping[Estimator, Mapping[str, Hyperparameter]] = {
+    "xgboost": {
+        "num_round": Hyperparameter(200, low=1, high=10_000),
+        "max_depth": Hyperparameter(6, low=1, high=20),
+        "eta": Hyperparameter(0.1, high=1, above=True),
+        "subsample": Hyperparameter(0.8, high=1, above=True),
+        "min_child_weight": Hyperparameter(5.0, high=1e6),
+        "early_stopping_rounds": Hyperparameter(20, low=1, high=10_000),
+        "device": Hyperparameter("cpu", choices=("cpu", "cuda")),
+    },
+    "linear": {
+        "epochs": Hyperparameter(10, low=1, high=1000),
+        "alpha": Hyperparameter(0.0001, high=1e6, above=True),
+    },
+}
+
+
+def hyperparameters(estimator: Estimator, given: Mapping[str, str | None]) -> dict[str, Any]:
+    """Defaults overridden by the flags that were given; a flag of the other estimator is refused, not ignored."""
+    known = HYPERPARAMETERS[estimator]
+    texts = {name: text for name, text in given.items() if text is not None}
+    if foreign := sorted(set(texts) - set(known)):
+        raise StepError(
+            f"hyperparameter {foreign[0]} = {texts[foreign[0]]}: estimator {estimator} has none of that name. "
+            f"It has: {', '.join(known)}."
+        )
+    return {n: p.parse(n, texts[n]) if n in texts else p.default for n, p in known.items()}
+
+
+def read_split(folder: Path) -> Split:
+    """Features and label of an encoded split; the label is the last column."""
+    path = folder / "data.parquet"
+    try:
+        table = pq.read_table(path)
+    except OSError as error:
+        raise StepError(f"{path}: cannot be read ({error}). Run pipeline.prepare first.") from error
+    values = np.column_stack([column.to_numpy() for column in table.columns])
+    if not len(values):
+        raise StepError(f"{path}: no row. Run pipeline.prepare on more data.")
+    return Split(values[:, :-1], values[:, -1])
+
+
+def write_model(
+    folder: Path,
+    model: xgboost.Booster | dict[str, Any],
+    transform: Path,
+    data: Schema,
+    metadata: dict[str, Any],
+) -> None:
+    """Write the model folder: model, transform, schema, metadata, and the code that serves them.
+
+    A registered version must refer to nothing but its model.tar.gz and its image, so the code travels along.
+    """
+    code = folder / "code" / "pipeline"
+    code.mkdir(parents=True, exist_ok=True)
+    if isinstance(model, dict):
+        (folder / predictors.LINEAR_FILE).write_text(json.dumps(model))
+    else:
+        model.save_model(folder / predictors.XGBOOST_FILE)
+    shutil.copyfile(transform, folder / "transform.json")
+    (folder / "schema.json").write_text(schema.to_json(data))
+    (folder / "metadata.json").write_text(json.dumps(metadata, indent=1))
+    source = Path(__file__).parent
+    for name in CODE:
+        shutil.copyfile(source / name, code / name)
+    shutil.copyfile(source / "inference.py", folder / "code" / "inference.py")
+
+
+def train(
+    parts: tuple[Split, Split], problem_type: ProblemType, estimator: Estimator, parameters: dict[str, Any]
+) -> tuple[xgboost.Booster | dict[str, Any], dict[str, Any]]:
+    """Fit on the first split, stop and choose the threshold by the second: the model, and what to record of it."""
+    first, validation = parts
+    started = time.monotonic()
+    model: xgboost.Booster | dict[str, Any]
+    if estimator == "xgboost":
+        model = estimators.fit_xgboost(first, validation, problem_type, parameters)
+        predict = predictors.boosted(model)
+    else:
+        model = estimators.fit_linear(first, validation, problem_type, parameters)
+        predict = predictors.linear(model)
+    seconds = time.monotonic() - started
+    predicted = predict(validation.x)
+    classify = problem_type == "classification"
+    threshold = metrics.best_threshold(validation.y, predicted) if classify else None
+    quality = (
+        metrics.classification(validation.y, predicted, threshold)
+        if threshold is not None
+        else metrics.regression(validation.y, predicted, features=validation.x.shape[1])
+    )
+    return model, {
+        "problem_type": problem_type,
+        "estimator": estimator,
+        "hyperparameters": parameters,
+        "threshold": threshold,
+        "rows": {"train": len(first.y), "validation": len(validation.y)},
+        "validation_metrics": {
+            name: metric["value"] for name, metric in quality.items() if "value" in metric
+        },
+        "training_seconds": round(seconds, 3),
+        "versions": {
+            "python": platform.python_version(),
+            "xgboost": xgboost.__version__,
+            "scikit-learn": sklearn.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, read, call, write."""
+    options, given = _parse(argv)
+    data = schema.load(options.schema)
+    parameters = hyperparameters(options.estimator, given)
+    transform = options.transform / "transform.json"
+    if not transform.exists():
+        raise StepError(f"{transform}: no such file. Run pipeline.prepare first.")
+    parts = (read_split(options.train), read_split(options.validation))
+    if options.problem_type == "classification":
+        for name, part in zip(("train", "validation"), parts, strict=True):
+            if len(np.unique(part.y)) < 2:
+                raise StepError(f"{name} channel: all labels are {part.y[0]:g}. Both classes are needed.")
+
+    model, metadata = train(parts, options.problem_type, options.estimator, parameters)
+
+    write_model(options.model_dir, model, transform, data, metadata)
+    for name, value in metadata["validation_metrics"].items():
+        print(f"validation-{name}={value:.6f};")
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | None]]:
+    flags = step.parser("train", __doc__)
+    environ = os.environ
+    flags.add_argument("--schema", default="flights", help="a name in pipeline/schemas/, or a path")
+    flags.add_argument("--problem_type", choices=get_args(ProblemType), default="classification")
+    flags.add_argument("--estimator", choices=get_args(Estimator), default="xgboost")
+    for name in ("train", "validation", "transform"):
+        folder = environ.get(f"SM_CHANNEL_{name.upper()}", f"/opt/ml/input/data/{name}")
+        flags.add_argument(f"--{name}", type=Path, default=Path(folder))
+    flags.add_argument("--model_dir", type=Path, default=Path(environ.get("SM_MODEL_DIR", "/opt/ml/model")))
+    names = [name for known in HYPERPARAMETERS.values() for name in known]
+    for name in names:
+        flags.add_argument(f"--{name}")
+    options = flags.parse_args(argv)
+    return options, {name: getattr(options, name) for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(step.run(main, reason_file="failure"))

