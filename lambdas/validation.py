@@ -1,0 +1,105 @@
+"""One record of the stream against the schema, before a model sees it.
+
+The rules and the names of the reasons are those of `pipeline/spark/checks.py`: the same record gets the same
+judgement here and in the ETL.
+"""
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.schema import Column, Schema
+
+EVENT_COLUMNS = (Column("event_id", "string"), Column("event_time", "timestamp"))
+
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})?"
+)
+
+
+class MalformedError(ValueError):
+    """Not one JSON object with each key once, in UTF-8 and without NaN or Infinity."""
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """The record's fields; raises `MalformedError`."""
+    try:
+        record = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # a bomb of nested brackets ends in the second
+        raise MalformedError(str(error)) from error
+    if not isinstance(record, dict):
+        raise MalformedError("not a JSON object")
+    return record
+
+
+def faults(schema: Schema, record: dict[str, Any]) -> list[str]:
+    """Every reason to refuse the record, such as `null:carrier`; empty for a good one."""
+    columns = (*EVENT_COLUMNS, *schema.columns)
+    missing = [f"missing_column:{column.name}" for column in columns if column.name not in record]
+    required = {*schema.key, schema.time_column}
+    present = (column for column in columns if column.name in record)
+    found = (_fault(column, record[column.name], required=column.name in required) for column in present)
+    return missing + [fault for fault in found if fault]
+
+
+def request(schema: Schema, record: dict[str, Any]) -> dict[str, Any]:
+    """What the model is asked: each request column, typed; what is joined later elsewhere is null here."""
+    return {column.name: _typed(column, record.get(column.name)) for column in schema.request_columns}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        raise ValueError("a key twice")
+    return record
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _fault(column: Column, value: object, *, required: bool) -> str | None:
+    if value is None:
+        return None if column.nullable and not required else f"null:{column.name}"
+    return next((f"{reason}:{column.name}" for reason in _reasons(column, _text(value))), None)
+
+
+def _reasons(column: Column, text: str) -> Iterator[str]:
+    if column.type == "timestamp":
+        if not _is_time(text):
+            yield "bad_timestamp"
+    elif column.type != "string":
+        pattern = _WHOLE_NUMBER if column.type == "int" else _NUMBER
+        if not pattern.fullmatch(text) or math.isinf(float(text)):
+            yield "wrong_type"
+            return
+        low, high = column.minimum, column.maximum
+        if (low is not None and float(text) < low) or (high is not None and float(text) > high):
+            yield "out_of_range"
+    if column.allowed is not None and text not in column.allowed:
+        yield "not_allowed"
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(_TIME.fullmatch(text) and dt.datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _typed(column: Column, value: object) -> object:
+    if value is None:
+        return None
+    text = _text(value)
+    if column.type == "int":
+        return int(text)
+    return float(text) if column.type == "float" else text
