@@ -147,11 +147,11 @@ class Server(ThreadingHTTPServer):
                 isinstance(status, int)
                 and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
             ):
-                return HTTPStatus(status), _reason(HTTPStatus(status), str(error)), "application/json"
+                return HTTPStatus(status), _reason(str(error)), "application/json"
             traceback.print_exc()
             self.failure = f"{type(error).__name__}: {error}"
             failed = HTTPStatus.INTERNAL_SERVER_ERROR
-            return failed, _reason(failed, self.failure), "application/json"
+            return failed, _reason(self.failure), "application/json"
         self.failure = None
         return HTTPStatus.OK, result, result_type
 
@@ -160,10 +160,10 @@ class Server(ThreadingHTTPServer):
         if self._probe is not None:
             status, answer, _ = self.predict(self._probe, "application/json", "application/json")
             if status is not HTTPStatus.OK:
-                self.failure = json.loads(answer)["reason"]
+                self.failure = json.loads(answer)["error"]
         if self.failure is None:
             return HTTPStatus.OK, b""
-        return HTTPStatus.SERVICE_UNAVAILABLE, _reason(HTTPStatus.SERVICE_UNAVAILABLE, self.failure)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _reason(self.failure)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Hand a new connection to its thread, or refuse it when all are taken."""
@@ -171,7 +171,7 @@ class Server(ThreadingHTTPServer):
             super().process_request(request, client_address)
             return
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        body = _reason(status, f"all {CONNECTIONS} connections are in use. Reuse one, or try again.")
+        body = _reason(f"all {CONNECTIONS} connections are in use. Reuse one, or try again.")
         request.settimeout(0.05)
         try:
             request.sendall(_head(status, "application/json", len(body), close=True) + body)
@@ -290,7 +290,7 @@ class Handler(BaseHTTPRequestHandler):
         """Refuse with a JSON reason and close; a body that was not read is thrown away, not left to reset the answer."""
         status = HTTPStatus(code)
         self.close_connection = True
-        self._send(status, _reason(status, message or explain or status.description), "application/json")
+        self._send(status, _reason(message or explain or status.description), "application/json")
         try:
             self.connection.shutdown(socket.SHUT_WR)
             self.connection.settimeout(1.0)
@@ -320,7 +320,7 @@ class Handler(BaseHTTPRequestHandler):
         return int(text)
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
-        self._send(status, _reason(status, reason), "application/json")
+        self._send(status, _reason(reason), "application/json")
 
     def _send(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
         close = self.close_connection or self.server.stopping.is_set()
@@ -328,8 +328,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(_head(status, content_type, len(body), close=close) + body)
 
 
-def _reason(status: HTTPStatus, reason: str) -> bytes:
-    return json.dumps({"error": status.phrase, "reason": reason}).encode()
+def _reason(reason: str) -> bytes:
+    return json.dumps({"error": reason}).encode()
 
 
 def _head(status: HTTPStatus, content_type: str, length: int, *, close: bool) -> bytes:

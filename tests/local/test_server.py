@@ -171,7 +171,7 @@ def test_server_refuses_a_bad_request_with_a_reason(
     server = start(make_model())
     code, _, answer = ask(server, **request_)
     assert code == status
-    assert reason in answer["reason"]
+    assert reason in answer["error"]
     assert ask(server)[0] == 200
 
 
@@ -181,7 +181,7 @@ def test_server_refuses_a_body_above_the_limit_and_takes_one_at_the_limit(make_m
     assert ask(server, at_limit)[2] == {"predictions": [2.0]}
     status, headers, answer = ask(server, at_limit + b" ")
     assert (status, headers["Connection"]) == (413, "close")
-    assert "6,291,456" in answer["reason"]
+    assert "6,291,456" in answer["error"]
 
 
 def test_server_refuses_an_oversize_body_before_it_is_sent_to_a_client_that_asks_first(
@@ -212,7 +212,7 @@ def test_server_answers_a_malformed_request_in_json(
 ) -> None:
     head, _, body = raw_exchange(start(make_model()), request_).partition(b"\r\n\r\n")
     assert head.split()[1] == status
-    assert json.loads(body)["reason"]
+    assert json.loads(body)["error"]
 
 
 def test_server_drops_a_request_whose_body_never_arrives(make_model, start) -> None:
@@ -230,7 +230,7 @@ def test_server_is_healthy_when_the_probe_predicts(make_model, start) -> None:
 def test_server_is_unhealthy_when_the_probe_fails(make_model, start, factor: Any, probe: bytes) -> None:
     status, _, answer = ask(start(make_model(factor=factor), probe=probe), "", path="/ping", method="GET")
     assert status == 503
-    assert answer["reason"]
+    assert answer["error"]
 
 
 def test_server_without_a_probe_is_unhealthy_after_the_model_failed_until_it_predicts(
@@ -240,7 +240,7 @@ def test_server_without_a_probe_is_unhealthy_after_the_model_failed_until_it_pre
     assert ask(server, "", path="/ping", method="GET")[0] == 200
     status, _, answer = ask(server)
     assert status == 500
-    assert "TypeError" in answer["reason"]
+    assert "TypeError" in answer["error"]
     assert ask(server, "", path="/ping", method="GET")[0] == 503
     assert ask(server, "[]")[0] == 200
     assert ask(server, "", path="/ping", method="GET")[0] == 200
@@ -259,7 +259,7 @@ def test_server_holds_a_bounded_number_of_connections(make_model, start, monkeyp
     for connection in held:
         assert exchange(connection, "[1]")[0] == 200
     status, _, answer = ask(server)
-    assert (status, "2 connections" in answer["reason"]) == (503, True)
+    assert (status, "2 connections" in answer["error"]) == (503, True)
     held.pop().close()
     deadline = time.monotonic() + 5
     while ask(server)[0] != 200 and time.monotonic() < deadline:
