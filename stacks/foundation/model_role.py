@@ -6,10 +6,19 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.foundation.network import Network
+from stacks.network_interfaces import allow_network_interfaces
 from stacks.permissions import allow, read_objects, write_objects
 
 # AWS keeps its XGBoost images in accounts of its own, one a region; the repository has one name everywhere.
 IMAGE_REPOSITORY = "sagemaker-xgboost"
+_NETWORK_READS = (
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+)
 _NO_RESOURCE = "IAM cannot limit these actions to a resource (Service Authorization Reference)."
 
 
@@ -20,7 +29,9 @@ class ModelRole(iam.Role):
     Source: "CreateModel API: Execution Role Permissions" (Amazon SageMaker AI Developer Guide).
     """
 
-    def __init__(self, scope: Construct, id: str, *, config: Config, artifacts: s3.IBucket) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, config: Config, artifacts: s3.IBucket, network: Network | None
+    ) -> None:
         stack = cdk.Stack.of(scope)
         super().__init__(
             scope,
@@ -63,26 +74,10 @@ class ModelRole(iam.Role):
             [self._named(stack, "cloudwatch", "alarm", f"{config.stack_name('Serving')}-*")],
             because="CloudFormation names the alarms of the Serving stack.",
         )
-        if config.foundation.isolation:
-            self._join_network()
-
-    def _join_network(self) -> None:
-        allow(
-            self,
-            [
-                "ec2:CreateNetworkInterface",
-                "ec2:CreateNetworkInterfacePermission",
-                "ec2:DeleteNetworkInterface",
-                "ec2:DeleteNetworkInterfacePermission",
-                "ec2:DescribeDhcpOptions",
-                "ec2:DescribeNetworkInterfaces",
-                "ec2:DescribeSecurityGroups",
-                "ec2:DescribeSubnets",
-                "ec2:DescribeVpcs",
-            ],
-            ["*"],
-            because="SageMaker attaches each model to the VPC; the interfaces have no names before that.",
-        )
+        if network:
+            allow_network_interfaces(
+                self, network, subnets=network.subnets, reads=_NETWORK_READS, permissions=True
+            )
 
     @staticmethod
     def _named(stack: cdk.Stack, service: str, resource: str, name: str) -> str:

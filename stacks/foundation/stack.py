@@ -40,7 +40,9 @@ class Foundation(BaseStack):
         )
 
         self.network = Network(self, "Network", config=config, logs=self.logs) if settings.isolation else None
-        self.model_role = ModelRole(self, "ModelRole", config=config, artifacts=self.artifacts)
+        self.model_role = ModelRole(
+            self, "ModelRole", config=config, artifacts=self.artifacts, network=self.network
+        )
         self.serving_update_role = ServingUpdateRole(
             self, "ServingUpdateRole", config=config, model_role=self.model_role, key=self.key
         )

@@ -2,7 +2,6 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kinesis as kinesis
 from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
@@ -10,6 +9,7 @@ from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import Config
+from stacks.ingestion.event_stream import EventStream
 from stacks.permissions import allow, read_objects, write_objects
 
 PREFIX, ERROR_PREFIX = "stream/", "stream-errors/"
@@ -27,7 +27,7 @@ class Archive(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, stream: kinesis.IStream, bucket: s3.IBucket
+        self, scope: Construct, id: str, *, config: Config, stream: EventStream, bucket: s3.IBucket
     ) -> None:
         super().__init__(scope, id)
         settings = config.ingestion
@@ -70,7 +70,7 @@ class Archive(Construct):
         )
         self.delivery_stream_name = delivery.ref
 
-    def _log_group(self, config: Config, stream: kinesis.IStream) -> logs.CfnLogGroup:
+    def _log_group(self, config: Config, stream: EventStream) -> logs.CfnLogGroup:
         key = stream.encryption_key
         group = logs.CfnLogGroup(
             self,
@@ -83,7 +83,7 @@ class Archive(Construct):
         )
         return group
 
-    def _role(self, stream: kinesis.IStream, bucket: s3.IBucket, log_group: logs.CfnLogGroup) -> iam.Role:
+    def _role(self, stream: EventStream, bucket: s3.IBucket, log_group: logs.CfnLogGroup) -> iam.Role:
         role = iam.Role(
             self,
             "Role",
@@ -91,7 +91,7 @@ class Archive(Construct):
                 "firehose.amazonaws.com", conditions={"StringEquals": {"sts:ExternalId": cdk.Aws.ACCOUNT_ID}}
             ),
         )
-        stream.grant_read(role)
+        stream.let_read(role)
         read_objects(role, bucket, PREFIX, ERROR_PREFIX)
         write_objects(role, bucket, PREFIX, ERROR_PREFIX)
         allow(role, ["s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])

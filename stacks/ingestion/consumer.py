@@ -1,12 +1,12 @@
 """The Lambda function that turns each flight of the stream into a prediction."""
 
 import aws_cdk as cdk
-from aws_cdk import aws_kinesis as kinesis
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
+from stacks.ingestion.event_stream import EventStream
 from stacks.permissions import allow, write_objects
 from stacks.python_function import FunctionSettings, PythonFunction
 
@@ -26,7 +26,7 @@ class Consumer(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, foundation: Foundation, stream: kinesis.IStream
+        self, scope: Construct, id: str, *, config: Config, foundation: Foundation, stream: EventStream
     ) -> None:
         super().__init__(scope, id)
         settings = config.ingestion
@@ -72,10 +72,10 @@ class Consumer(Construct):
             ),
         )
 
-    def _grant(self, config: Config, foundation: Foundation, stream: kinesis.IStream) -> None:
+    def _grant(self, config: Config, foundation: Foundation, stream: EventStream) -> None:
         role = self.function.role
         assert role  # noqa: S101 - PythonFunction always has one
-        stream.grant_read(role)
+        stream.let_read(role)
         write_objects(role, foundation.curated, PREDICTIONS_PREFIX)
         # CDK's own S3 destination would let the function read and delete the whole bucket.
         write_objects(role, foundation.raw, QUARANTINE_PREFIX, FAILURE_PREFIX)

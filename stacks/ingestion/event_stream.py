@@ -1,12 +1,14 @@
 """The Kinesis data stream that producers write to."""
 
 import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesis as kinesis
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import IngestionConfig
+from stacks.permissions import allow
 
 
 class EventStream(kinesis.Stream):
@@ -18,6 +20,7 @@ class EventStream(kinesis.Stream):
 
     def __init__(self, scope: Construct, id: str, *, settings: IngestionConfig, key: kms.IKey) -> None:
         provisioned = settings.stream_mode == "PROVISIONED"
+        self._key = key
         super().__init__(
             scope,
             id,
@@ -34,3 +37,18 @@ class EventStream(kinesis.Stream):
             "KDS3",
             "The rule prefers the AWS-managed key for its price; ours is one key for all data, with one policy to review.",
         )
+
+    def let_read(self, role: iam.IRole) -> None:
+        """Let `role` read records: `grant_read` adds actions that act on consumers or on no stream at all."""
+        allow(
+            role,
+            [
+                "kinesis:DescribeStream",
+                "kinesis:DescribeStreamSummary",
+                "kinesis:GetRecords",
+                "kinesis:GetShardIterator",
+                "kinesis:ListShards",
+            ],
+            [self.stream_arn],
+        )
+        self._key.grant(role, "kms:Decrypt")
