@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ MANY = 1000
 # Requests a measurement, by records a request: enough that p99 is not the single worst one.
 REQUESTS = {1: 2000, MANY: 200}
 WARM_UP = 20
+TURN = 20
 ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 
 
@@ -48,20 +50,63 @@ def bare(model: Path) -> Iterator[int]:
             process.terminate()
 
 
-def exchange(port: int, bodies: Sequence[bytes], kind: str) -> list[float]:
-    """Send each body and read its answer; returns the seconds of each exchange."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    seconds = []
-    for body in bodies:
+@dataclass
+class Client:
+    """One kept-alive connection to a server, the bodies it sends, and how long each exchange took."""
+
+    name: str
+    port: int
+    bodies: Sequence[bytes]
+    seconds: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._kind = "text/csv" if "CSV" in self.name else "application/json"
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        for body in self.bodies[:WARM_UP]:
+            self._exchange(body)
+
+    def send(self, part: slice) -> None:
+        """Send some of the bodies, one after the other."""
+        self.seconds += [self._exchange(body) for body in self.bodies[part]]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def row(self, records: int) -> Row:
+        """Requests a second, and the median and 99th percentile of latency in milliseconds."""
+        p50, p99 = np.percentile(self.seconds, [50, 99]) * 1000
+        rate = len(self.seconds) / sum(self.seconds)
+        return {
+            "server": self.name,
+            "records/request": records,
+            "requests/s": rate,
+            "records/s": rate * records,
+            "p50 ms": float(p50),
+            "p99 ms": float(p99),
+        }
+
+    def _exchange(self, body: bytes) -> float:
+        headers = {"Content-Type": self._kind, "Accept": self._kind}
         started = time.perf_counter()
-        connection.request("POST", "/invocations", body=body, headers={"Content-Type": kind, "Accept": kind})
-        response = connection.getresponse()
+        self._connection.request("POST", "/invocations", body=body, headers=headers)
+        response = self._connection.getresponse()
         answer = response.read()
-        seconds.append(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
         if response.status != http.HTTPStatus.OK:
-            raise RuntimeError(f"{response.status}: {answer.decode()}")
-    connection.close()
-    return seconds
+            raise RuntimeError(f"{self.name}: {response.status}: {answer.decode()}")
+        return seconds
+
+
+def measure(ports: Mapping[str, int], bodies: Mapping[str, Sequence[bytes]], records: int) -> list[Row]:
+    """A row for each server; they take turns, so that what else the machine does troubles all alike."""
+    clients = [Client(name, ports[name], bodies[name]) for name in bodies]
+    for start in range(0, REQUESTS[records], TURN):
+        for client in clients:
+            client.send(slice(start, start + TURN))
+    for client in clients:
+        client.close()
+    return [client.row(records) for client in clients]
 
 
 def requests(folder: Path, records: int) -> Mapping[str, list[bytes]]:
@@ -91,20 +136,6 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> bytes:
     return buffer.getvalue().encode()
 
 
-def measure(name: str, records: int, seconds: Sequence[float]) -> Row:
-    """Requests a second, and the median and 99th percentile of latency in milliseconds."""
-    p50, p99 = np.percentile(seconds, [50, 99]) * 1000
-    rate = len(seconds) / sum(seconds)
-    return {
-        "server": name,
-        "records/request": records,
-        "requests/s": rate,
-        "records/s": rate * records,
-        "p50 ms": float(p50),
-        "p99 ms": float(p99),
-    }
-
-
 def main() -> None:
     """Train one model on real flights, serve it twice, measure both with the same client."""
     rows: list[Row] = []
@@ -116,14 +147,10 @@ def main() -> None:
         probe = folder / "probe.json"
         probe.write_bytes(registry.probe(model))
         with endpoint.start(model, environment=ENVIRONMENT, probe=probe) as ours, bare(model) as bare_port:
-            ports = {"bare": bare_port}
             own_port = int(ours.url.rsplit(":", 1)[1])
+            ports = {"ours, JSON": own_port, "ours, CSV": own_port, "bare": bare_port}
             for records in REQUESTS:
-                for name, bodies in requests(folder, records).items():
-                    kind = "text/csv" if "CSV" in name else "application/json"
-                    port = ports.get(name, own_port)
-                    exchange(port, bodies[:WARM_UP], kind)
-                    rows.append(measure(name, records, exchange(port, bodies, kind)))
+                rows += measure(ports, requests(folder, records), records)
     p50 = {(row["server"], row["records/request"]): float(row["p50 ms"]) for row in rows}
     ratios = ", ".join(
         f"{name.removeprefix('ours, ')} with {records:,} record(s) {p50[name, records] / p50['bare', records]:.2f}"
