@@ -1,0 +1,114 @@
+"""The synthesized templates pass every static check, in both stages, with a written reason for each exception."""
+
+import functools
+from collections.abc import Callable
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+from stacks import config
+from tests.support import safeguards, static
+from tests.support.synth import CONNECTIONS
+from tools.assembly import Assembly, context
+
+
+def test_cdk_nag_and_the_validator_find_nothing_unexplained(each_assembly: Assembly) -> None:
+    assert static.violations(each_assembly.read("validation-report.json")) == []
+
+
+def test_cdk_nag_took_part(each_assembly: Assembly) -> None:
+    report = each_assembly.read("validation-report.json")
+    assert static.NAG in {plugin["pluginName"] for plugin in report["pluginReports"]}
+
+
+def test_every_acknowledgment_has_a_reason(each_assembly: Assembly) -> None:
+    short = {key: reason for key, reason in static.acknowledged(each_assembly).items() if len(reason) < 20}
+    assert short == {}
+
+
+def test_every_acknowledgment_is_still_needed(each_assembly: Assembly) -> None:
+    used = {
+        acknowledgment
+        for acknowledgment, _ in static.suppressed(each_assembly.read("validation-report.json"))
+    }
+    stale = sorted(static.acknowledged(each_assembly).keys() - used)
+    assert stale == [], "nothing is found there any more: remove the acknowledgment"
+
+
+def test_cfn_lint_finds_nothing(each_assembly: Assembly) -> None:
+    assert static.lint(each_assembly) == []
+
+
+def test_encryption_transport_access_and_removal_are_explicit(each_assembly: Assembly) -> None:
+    retain = config.load(context(each_assembly.stage)).foundation.retain_data
+    templates = each_assembly.templates.values()
+    assert [found for template in templates for found in safeguards.findings(template, retain=retain)] == []
+
+
+def test_every_type_that_can_be_encrypted_is_in_the_table(assembly: Callable[[str], Assembly]) -> None:
+    templates = assembly("production").templates.values()
+    types = {resource["Type"] for template in templates for resource in template.resources().values()}
+    schema = functools.partial(PROVIDER_SCHEMA_MANAGER.get_resource_schema, "us-east-1")
+    encryptable = {kind for kind in types if safeguards.encryptable(schema(kind).schema)}
+    assert encryptable - safeguards.TABLE.keys() - safeguards.NOTHING_TO_ENCRYPT.keys() == set()
+
+
+def test_an_isolated_stage_records_its_traffic(assembly: Callable[[str], Assembly]) -> None:
+    foundation = assembly("production").template("Foundation")
+    assert foundation.only("AWS::EC2::FlowLog")["Properties"]["TrafficType"] == "ALL"
+    assert foundation.resources("AWS::EC2::NatGateway") == {}
+    assert foundation.resources("AWS::EC2::InternetGateway") == {}
+
+
+def test_production_is_protected_against_termination(each_assembly: Assembly) -> None:
+    protected = {
+        artifact["properties"]["terminationProtection"]
+        for artifact in each_assembly.manifest["artifacts"].values()
+        if artifact["type"] == "aws:cloudformation:stack"
+    }
+    assert protected == {each_assembly.stage == "production"}
+
+
+def test_stacks_carry_no_custom_resource(each_assembly: Assembly) -> None:
+    """Provider functions run with broad permissions, and an emulator cannot run them."""
+    custom = [
+        f"{template.stack}/{name}"
+        for template in each_assembly.templates.values()
+        for name, resource in template.resources().items()
+        if resource["Type"].startswith(("Custom::", "AWS::CloudFormation::CustomResource"))
+    ]
+    assert custom == []
+
+
+def test_synth_tried_no_connection(each_assembly: Assembly) -> None:
+    assert (each_assembly.path / CONNECTIONS).read_text() == ""
+
+
+def test_stacks_belong_to_no_account_and_no_region(each_assembly: Assembly) -> None:
+    environments = {
+        artifact["environment"]
+        for artifact in each_assembly.manifest["artifacts"].values()
+        if artifact["type"] == "aws:cloudformation:stack"
+    }
+    assert environments == {"aws://unknown-account/unknown-region"}
+
+
+def test_every_feature_flag_has_the_recommended_value_or_a_stated_one(each_assembly: Assembly) -> None:
+    flags = each_assembly.manifest["artifacts"]["aws-cdk-lib/feature-flag-report"]["properties"]["flags"]
+    spelled = context("sandbox")
+    unset = [
+        name
+        for name, flag in flags.items()
+        # A flag of CDK v1 behaves as recommended without being set.
+        if name not in spelled
+        and flag.get("unconfiguredBehavesLike", {}).get("v2") != flag["recommendedValue"]
+    ]
+    assert unset == [], "list these flags in cdk.json"
+
+
+@pytest.mark.parametrize("stage", config.STAGES)
+def test_every_resource_that_can_carry_tags_names_its_stage(
+    stage: str, assembly: Callable[[str], Assembly]
+) -> None:
+    bucket = next(iter(assembly(stage).template("Foundation").resources("AWS::S3::Bucket").values()))
+    assert {"Key": "stage", "Value": stage} in bucket["Properties"]["Tags"]
