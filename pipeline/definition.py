@@ -21,10 +21,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 from pipeline.schema import ProblemType
+from pipeline.train import HYPERPARAMETERS, Estimator
 
 # The SDK builds clients while it is imported: without a region it fails, with a profile it would use real keys.
 os.environ.update(
@@ -77,8 +78,6 @@ from sagemaker.serve.model_builder import ModelBuilder
 from sagemaker.train.configs import Compute, InputData, Networking, OutputDataConfig, StoppingCondition
 from sagemaker.train.model_trainer import ModelTrainer
 
-Estimator = Literal["xgboost", "linear"]
-
 FOLDER = Path(__file__).parent / "definitions"
 REBUILD = "python -m pipeline.definition"
 
@@ -117,30 +116,16 @@ class Settings:
 
     @property
     def hyperparameters(self) -> Mapping[str, str]:
-        """The estimator's hyperparameters and their defaults, as SageMaker takes them: strings."""
-        return HYPERPARAMETERS[self.estimator]
-
-
-# One String parameter each (num_round → NumRound); `pipeline.train` has a flag of the same name.
-HYPERPARAMETERS: Mapping[Estimator, Mapping[str, str]] = {
-    "xgboost": {
-        "num_round": "200",
-        "max_depth": "6",
-        "eta": "0.1",
-        "subsample": "0.8",
-        "min_child_weight": "5",
-        "early_stopping_rounds": "20",
-        "device": "cpu",
-    },
-    "linear": {"epochs": "20", "learning_rate": "0.01", "l2": "0.0001"},
-}
+        """The estimator's flags in `pipeline.train` and their defaults, as SageMaker takes them: strings."""
+        return {name: str(flag.default) for name, flag in HYPERPARAMETERS[self.estimator].items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Metric:
-    """The metric that decides, and which way is better."""
+    """The metric that decides, which way is better, and the loss that falls while training."""
 
     name: str
+    loss: str
     report_path: str
     reaches: type
     beats: type
@@ -150,13 +135,19 @@ class _Metric:
 _METRICS: Mapping[ProblemType, _Metric] = {
     "classification": _Metric(
         "auc",
+        "logloss",
         "binary_classification_metrics.auc.value",
         ConditionGreaterThanOrEqualTo,
         ConditionGreaterThan,
         "below",
     ),
     "regression": _Metric(
-        "rmse", "regression_metrics.rmse.value", ConditionLessThanOrEqualTo, ConditionLessThan, "above"
+        "rmse",
+        "rmse",
+        "regression_metrics.rmse.value",
+        ConditionLessThanOrEqualTo,
+        ConditionLessThan,
+        "above",
     ),
 }
 
@@ -310,9 +301,8 @@ class _Builder:
             },
         ).with_metric_definitions(
             [
-                MetricDefinition(
-                    name=f"{split}:{self.metric.name}", regex=rf"{split}-{self.metric.name}:\s*([0-9.eE+-]+)"
-                )
+                MetricDefinition(name=f"{split}:{metric}", regex=f"{split}-{metric}:([0-9.eE+-]+)")
+                for metric in dict.fromkeys((self.metric.name, self.metric.loss))
                 for split in ("train", "validation")
             ]
         )
