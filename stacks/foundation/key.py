@@ -12,8 +12,8 @@ class DataKey(kms.Key):
     """Who may decrypt is decided in one policy, not bucket by bucket (Task 4.3: encryption, KMS).
 
     Roles of this account get access through their own IAM policies: the key policy delegates to IAM. It names a
-    service only where the service calls KMS in its own name: CloudWatch Logs, and the publishers to the encrypted
-    topic. Sources: "Encrypt log data in CloudWatch Logs using AWS KMS"; "Enable compatibility between event sources
+    service only where the service calls KMS in its own name, and only for this app's log groups, topics and queues.
+    Sources: "Encrypt log data in CloudWatch Logs using AWS KMS"; "Enable compatibility between event sources
     from AWS services and encrypted topics" (Amazon SNS Developer Guide).
     """
 
@@ -39,15 +39,21 @@ class DataKey(kms.Key):
             context="kms:EncryptionContext:aws:logs:arn",
             arns=[self._arn("logs", "log-group", group) for group in groups],
         )
-        # Publishers to the encrypted topic. SNS puts the topic's ARN into the encryption context whoever publishes;
-        # `aws:SourceAccount` alone would not do, because EventBridge does not promise to send it.
-        for service in ("cloudwatch", "events", "budgets"):
+        # What sends to the encrypted topic and queues. SNS and SQS put the ARN into the encryption context whoever
+        # sends; "Adding the aws:SourceAccount and aws:SourceArn to a AWS KMS policy is not supported for
+        # EventBridge-to-encrypted topics" (Amazon SNS Developer Guide).
+        for service, target in (
+            ("cloudwatch", "sns:topicArn"),
+            ("budgets", "sns:topicArn"),
+            ("events", "sns:topicArn"),
+            ("events", "sqs:arn"),
+        ):
             self._admit(
                 f"{service}.amazonaws.com",
                 "kms:Decrypt",
                 "kms:GenerateDataKey*",
-                context="kms:EncryptionContext:aws:sns:topicArn",
-                arns=[self._arn("sns", f"{config.prefix}-*")],
+                context=f"kms:EncryptionContext:aws:{target}",
+                arns=[self._arn(target.split(":")[0], f"{config.prefix}-*")],
             )
 
     def _arn(self, service: str, resource: str, name: str | None = None) -> str:

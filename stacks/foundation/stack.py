@@ -1,5 +1,6 @@
 """Foundation: buckets, key, catalog, registry, lasting roles, and the network where a stage asks for isolation."""
 
+import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -32,11 +33,14 @@ class Foundation(BaseStack):
         self.security_configuration = catalog.security_configuration
 
         self.model_package_group_name = config.prefix
-        sagemaker.CfnModelPackageGroup(
+        models = sagemaker.CfnModelPackageGroup(
             self,
             "Models",
             model_package_group_name=self.model_package_group_name,
             model_package_group_description="Every version that passed the quality gate, with its metrics",
+        )
+        models.apply_removal_policy(
+            cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY
         )
 
         self.network = Network(self, "Network", config=config, logs=self.logs) if settings.isolation else None

@@ -4,18 +4,17 @@ import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_logs as logs
-from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge
 from stacks.config import Config
+from stacks.foundation.stack import Foundation
 from stacks.ingestion.event_stream import EventStream
 from stacks.permissions import allow, read_objects, write_objects
 
 PREFIX, ERROR_PREFIX = "stream/", "stream-errors/"
-_Destination = firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty
-_Processing = firehose.CfnDeliveryStream.ProcessingConfigurationProperty
-_Processor = firehose.CfnDeliveryStream.ProcessorProperty
+HOUR = "year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/"
+_Stream = firehose.CfnDeliveryStream
 
 
 class Archive(Construct):
@@ -23,43 +22,23 @@ class Archive(Construct):
 
     Folders named `year=…/month=…` become partitions of the catalog, so a query reads only the hours it asks for.
     A record that cannot be delivered is kept under the error prefix. The L2 construct would let Firehose delete any
-    object of the bucket; this role reads and writes two prefixes ("Grant Firehose access to an Amazon S3 destination").
+    object of the bucket; this role knows two prefixes ("Grant Firehose access to an Amazon S3 destination").
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, stream: EventStream, bucket: s3.IBucket
+        self, scope: Construct, id: str, *, config: Config, foundation: Foundation, stream: EventStream
     ) -> None:
         super().__init__(scope, id)
-        settings = config.ingestion
-        log_group = self._log_group(config, stream)
-        log_stream = logs.CfnLogStream(self, "Delivery", log_group_name=log_group.ref)
-        role = self._role(stream, bucket, log_group)
-        delivery = firehose.CfnDeliveryStream(
+        log_group = self._log_group(config, foundation)
+        role = self._role(foundation, stream, log_group)
+        delivery = _Stream(
             self,
             "Firehose",
             delivery_stream_type="KinesisStreamAsSource",
-            kinesis_stream_source_configuration=firehose.CfnDeliveryStream.KinesisStreamSourceConfigurationProperty(
+            kinesis_stream_source_configuration=_Stream.KinesisStreamSourceConfigurationProperty(
                 kinesis_stream_arn=stream.stream_arn, role_arn=role.role_arn
             ),
-            extended_s3_destination_configuration=_Destination(
-                bucket_arn=bucket.bucket_arn,
-                role_arn=role.role_arn,
-                prefix=PREFIX
-                + "year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/",
-                error_output_prefix=ERROR_PREFIX + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/",
-                compression_format="GZIP",
-                buffering_hints=firehose.CfnDeliveryStream.BufferingHintsProperty(
-                    interval_in_seconds=settings.firehose_buffer_seconds,
-                    size_in_m_bs=settings.firehose_buffer_mib,
-                ),
-                # Kinesis records have no line ends of their own, and JSON objects end to end are no JSON lines.
-                processing_configuration=_Processing(
-                    enabled=True, processors=[_Processor(type="AppendDelimiterToRecord")]
-                ),
-                cloud_watch_logging_options=firehose.CfnDeliveryStream.CloudWatchLoggingOptionsProperty(
-                    enabled=True, log_group_name=log_group.ref, log_stream_name=log_stream.ref
-                ),
-            ),
+            extended_s3_destination_configuration=self._destination(config, foundation, role, log_group),
         )
         # Firehose tries its permissions while it is created.
         delivery.node.add_dependency(role)
@@ -70,28 +49,59 @@ class Archive(Construct):
         )
         self.delivery_stream_name = delivery.ref
 
-    def _log_group(self, config: Config, stream: EventStream) -> logs.CfnLogGroup:
-        key = stream.encryption_key
+    def _destination(
+        self, config: Config, foundation: Foundation, role: iam.IRole, log_group: logs.CfnLogGroup
+    ) -> firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty:
+        settings = config.ingestion
+        log_stream = logs.CfnLogStream(self, "Delivery", log_group_name=log_group.ref)
+        return _Stream.ExtendedS3DestinationConfigurationProperty(
+            bucket_arn=foundation.raw.bucket_arn,
+            role_arn=role.role_arn,
+            prefix=PREFIX + HOUR,
+            error_output_prefix=ERROR_PREFIX + "!{firehose:error-output-type}/!{timestamp:yyyy/MM/dd}/",
+            compression_format="GZIP",
+            encryption_configuration=_Stream.EncryptionConfigurationProperty(
+                kms_encryption_config=_Stream.KMSEncryptionConfigProperty(
+                    awskms_key_arn=foundation.key.key_arn
+                )
+            ),
+            buffering_hints=_Stream.BufferingHintsProperty(
+                interval_in_seconds=settings.firehose_buffer_seconds,
+                size_in_m_bs=settings.firehose_buffer_mib,
+            ),
+            # Kinesis records have no line ends of their own, and JSON objects end to end are no JSON lines.
+            processing_configuration=_Stream.ProcessingConfigurationProperty(
+                enabled=True, processors=[_Stream.ProcessorProperty(type="AppendDelimiterToRecord")]
+            ),
+            cloud_watch_logging_options=_Stream.CloudWatchLoggingOptionsProperty(
+                enabled=True, log_group_name=log_group.ref, log_stream_name=log_stream.ref
+            ),
+        )
+
+    def _log_group(self, config: Config, foundation: Foundation) -> logs.CfnLogGroup:
+        settings = config.foundation
         group = logs.CfnLogGroup(
             self,
             "Logs",
-            retention_in_days=config.foundation.log_retention_days,
-            kms_key_id=key.key_arn if key else None,
+            retention_in_days=settings.log_retention_days,
+            kms_key_id=foundation.key.key_arn,
         )
         group.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if config.foundation.retain_data else cdk.RemovalPolicy.DESTROY
+            cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY
         )
         return group
 
-    def _role(self, stream: EventStream, bucket: s3.IBucket, log_group: logs.CfnLogGroup) -> iam.Role:
+    def _role(self, foundation: Foundation, stream: EventStream, log_group: logs.CfnLogGroup) -> iam.Role:
         role = iam.Role(
             self,
             "Role",
+            description="Firehose copies the stream into the raw bucket",
             assumed_by=iam.ServicePrincipal(
                 "firehose.amazonaws.com", conditions={"StringEquals": {"sts:ExternalId": cdk.Aws.ACCOUNT_ID}}
             ),
         )
         stream.let_read(role)
+        bucket = foundation.raw
         read_objects(role, bucket, PREFIX, ERROR_PREFIX)
         write_objects(role, bucket, PREFIX, ERROR_PREFIX)
         allow(role, ["s3:GetBucketLocation", "s3:ListBucketMultipartUploads"], [bucket.bucket_arn])

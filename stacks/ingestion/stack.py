@@ -16,7 +16,7 @@ class Ingestion(BaseStack):
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
         super().__init__(scope, id, config=config, description="Real-time and batch ingestion of raw data")
         self.stream = EventStream(self, "Stream", settings=config.ingestion, key=foundation.key)
-        archive = Archive(self, "Archive", config=config, stream=self.stream, bucket=foundation.raw)
+        archive = Archive(self, "Archive", config=config, foundation=foundation, stream=self.stream)
         self.delivery_stream_name = archive.delivery_stream_name
         consumer = Consumer(self, "Consumer", config=config, foundation=foundation, stream=self.stream)
         self.consumer = consumer.function
