@@ -1,0 +1,53 @@
+"""A job inside the VPC: its service makes network interfaces there, with the job's own role."""
+
+from collections.abc import Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+
+from stacks.foundation.network import Network
+from stacks.permissions import allow
+
+
+def allow_network_interfaces(
+    role: iam.IRole,
+    network: Network,
+    *,
+    subnets: Sequence[ec2.ISubnet],
+    reads: Sequence[str],
+    permissions: bool,
+) -> None:
+    """Let `role` make and remove interfaces in `subnets` of `network`, and nowhere else.
+
+    `reads` are the Describe actions the service documents; `permissions` adds what SageMaker needs to attach an
+    interface to its own instances. EC2 limits no Describe action to a resource.
+    """
+    stack = cdk.Stack.of(role)
+
+    def arn(resource: str, name: str) -> str:
+        return stack.format_arn(service="ec2", resource=resource, resource_name=name)
+
+    interfaces = arn("network-interface", "*")
+    places = [arn("subnet", subnet.subnet_id) for subnet in subnets]
+    allow(
+        role,
+        ["ec2:CreateNetworkInterface"],
+        [*places, arn("security-group", network.security_group.security_group_id), interfaces],
+        because="An interface gets its id when it is made; subnet and security group are named.",
+    )
+    allow(
+        role,
+        [
+            "ec2:DeleteNetworkInterface",
+            *(
+                ["ec2:CreateNetworkInterfacePermission", "ec2:DeleteNetworkInterfacePermission"]
+                if permissions
+                else []
+            ),
+        ],
+        [interfaces],
+        because="An interface gets its id when it is made; the condition names the subnets.",
+        conditions={"ArnEquals": {"ec2:Subnet": places}},
+    )
+    allow(role, reads, ["*"], because="EC2 limits no Describe action to a resource.")

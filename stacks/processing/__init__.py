@@ -1,0 +1,1 @@
+"""Processing: raw files become a validated, catalogued table."""

@@ -1,0 +1,1 @@
+"""Training: the SageMaker Pipeline, its roles, its image, and what starts it."""

@@ -1,0 +1,105 @@
+"""The committed pipeline definition of a stage: chosen, checked, and given the stage's parameters.
+
+Synth reads a file and imports no SDK; `make definition` builds the files. A file whose settings are not what the
+stage asks for would deploy another pipeline than the one configured, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stacks.config import FILE, Config, ConfigError
+
+FOLDER = Path(__file__).parent.parent.parent / "pipeline" / "definitions"
+REBUILD = "Run: make definition"
+
+_PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
+
+
+def definition(config: Config, folder: Path = FOLDER) -> str:
+    """The stage's definition as JSON text: parameter defaults filled in, `${Placeholders}` still open.
+
+    Raises `ConfigError` if the file is missing or damaged, is not what its hash or the stage says, or has no
+    parameter for a configured value.
+    """
+    isolated = config.foundation.isolation
+    chosen = {
+        "problem_type": config.training.problem_type,
+        "estimator": config.training.estimator,
+        "isolated": isolated,
+    }
+    suffix = "-isolated" if isolated else ""
+    path = folder / f"{chosen['problem_type']}-{chosen['estimator']}{suffix}.json"
+    content = _read(path)
+    settings = content["settings"]
+    if _hash(settings) != content["settings_hash"]:
+        raise ConfigError(f"{path}: settings_hash is not the hash of its settings. {REBUILD}.")
+    if differing := {key: value for key, value in chosen.items() if settings.get(key) != value}:
+        raise ConfigError(f"{path}: its settings differ from {json.dumps(differing)} in {FILE}. {REBUILD}.")
+    _check_hyperparameters(config, settings["hyperparameters"], path)
+    _set_parameters(content["definition"], _values(config), path)
+    return json.dumps(content["definition"], separators=(",", ":"))
+
+
+def placeholders(text: str) -> set[str]:
+    """The names that `Fn::Sub` has to be given; `AWS::…` it knows by itself."""
+    return {name for name in _PLACEHOLDER.findall(text) if not name.startswith("AWS::")}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such definition. {REBUILD}.") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not JSON ({error.msg}, line {error.lineno}). {REBUILD}.") from None
+    if missing := [key for key in ("settings", "settings_hash", "definition") if key not in content]:
+        raise ConfigError(f"{path}: has no {', '.join(missing)}. {REBUILD}.")
+    return content
+
+
+def _hash(settings: Mapping[str, object]) -> str:
+    """SHA-256 of compact JSON with sorted keys, as `pipeline.definition.settings_hash` writes it."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _values(config: Config) -> dict[str, str | int | float]:
+    """Pipeline parameters and the values a stage gives them; a hyperparameter num_round is called NumRound."""
+    training = config.training
+    return {
+        "Dataset": config.dataset,
+        "ProcessingInstanceType": training.processing_instance_type,
+        "TrainingInstanceType": training.training_instance_type,
+        "VolumeSizeInGB": training.volume_size_gib,
+        "MaxRuntimeInSeconds": training.max_runtime_seconds,
+        "MetricThreshold": training.metric_threshold,
+        **{_pascal(name): value for name, value in training.hyperparameters.items()},
+    }
+
+
+def _check_hyperparameters(config: Config, known: list[str], path: Path) -> None:
+    for name, value in config.training.hyperparameters.items():
+        if name not in known:
+            raise ConfigError(
+                f"{FILE}: context.stages.{config.stage}.training.hyperparameters.{name} = {json.dumps(value)}: "
+                f"unknown to {path.name}, which has {', '.join(known)}. Remove it, or teach it to "
+                f"pipeline/definition.py. {REBUILD}."
+            )
+
+
+def _set_parameters(body: dict[str, Any], values: Mapping[str, str | float], path: Path) -> None:
+    parameters = {parameter["Name"]: parameter for parameter in body["Parameters"]}
+    if unknown := sorted(values.keys() - parameters.keys()):
+        raise ConfigError(f"{path}: has no parameter {', '.join(unknown)}. {REBUILD}.")
+    for name, value in values.items():
+        # SageMaker takes hyperparameters as strings, whatever they are in cdk.json.
+        parameters[name]["DefaultValue"] = str(value) if parameters[name]["Type"] == "String" else value
+
+
+def _pascal(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
