@@ -5,13 +5,16 @@ import sys
 
 import aws_cdk as cdk
 
+from stacks import cli
 from stacks import config as configuration
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
 
 
 def main() -> None:
-    """Synthesize every stack of the chosen stage; a wrong configuration is one message and exit code 1."""
+    """Synthesize every stack of the chosen stage; a wrong configuration or CLI is one message and exit code 1."""
+    if complaint := cli.complaint(os.environ):
+        sys.exit(complaint)
     app = cdk.App()
     try:
         config = configuration.load(app.node.get_all_context())
