@@ -28,6 +28,7 @@ RETURN_VALUES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "AWS::EC2::VPC": ("vpc-{}", {"CidrBlock": "10.0.0.0/16", "DefaultSecurityGroup": "sg-default"}),
     "AWS::EC2::VPCEndpoint": ("vpce-{}", {}),
     "AWS::Events::Rule": ("{}", {"Arn": f"arn:aws:events:{HERE}:rule/{{}}"}),
+    "AWS::Glue::Connection": ("{}", {}),
     "AWS::Glue::Crawler": ("{}", {}),
     "AWS::Glue::Database": ("{}", {}),
     "AWS::Glue::Job": ("{}", {}),
