@@ -235,11 +235,12 @@ class ServingConfig(Section):
 
 
 class MonitoringConfig(Section):
-    """Who is told, and what a month may cost (US dollars)."""
+    """Who is told, and what a month may cost (US dollars): the budget counts what carries the tag `budget_tag`."""
 
     alarm_email: Email | None
     monthly_budget_usd: int = Field(ge=1)
     budget_alert_percent: Percent
+    budget_tag: str = Field(min_length=1)
 
     @field_validator("alarm_email", mode="before")
     @classmethod
@@ -260,6 +261,15 @@ class StageConfig(Section):
     training: TrainingConfig
     serving: ServingConfig
     monitoring: MonitoringConfig
+
+    @model_validator(mode="after")
+    def _budget_counts_something(self) -> Self:
+        if self.monitoring.budget_tag not in self.tags:
+            raise ValueError(
+                f"monitoring.budget_tag = {json.dumps(self.monitoring.budget_tag)} is no key of tags: the budget would "
+                f"count nothing. Use one of {', '.join(sorted(self.tags))}."
+            )
+        return self
 
 
 class Config(StageConfig):
