@@ -39,6 +39,27 @@ InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+# Families for processing and training without local storage: Amazon EC2 User Guide, "Instance store volumes", beside
+# the types that CreateProcessingJob and CreateTrainingJob admit.
+JOB_FAMILIES = (
+    *(
+        "c4",
+        "c5",
+        "c6i",
+        "c7i",
+        "c7i-flex",
+        "c8i",
+        "c8i-flex",
+        "m4",
+        "m5",
+        "m6i",
+        "m7i",
+        "m7i-flex",
+        "m8i",
+        "m8i-flex",
+    ),
+    *("p2", "p3", "r5", "r6i", "r7i", "r8i", "r8i-flex", "t3"),
+)
 # "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days, or a cron expression of six fields.
 Schedule = Annotated[str, Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$")]
 
@@ -104,7 +125,8 @@ class ProcessingConfig(Section):
     job_max_retries: int = Field(ge=0, le=3)
     start_on_upload: bool
     upload_batch_size: int = Field(ge=1, le=100)
-    upload_batch_window_seconds: int = Field(ge=900, le=7200)
+    # Glue waits for a batch of uploads for 900 seconds at most ("EventBatchingCondition", AWS Glue API).
+    upload_batch_window_seconds: int = Field(ge=1, le=900)
     maximum_quarantined_percent: float = Field(ge=0, le=100)
 
 
@@ -123,6 +145,36 @@ class TrainingConfig(Section):
     start_on_curated: bool
     schedule: Schedule
     schedule_enabled: bool
+
+    @field_validator("processing_instance_type", "training_instance_type")
+    @classmethod
+    def _takes_our_volume_key(cls, value: str) -> str:
+        if value.split(".")[1] not in JOB_FAMILIES:
+            raise ValueError(
+                "SageMaker's jobs encrypt their volume with our key (VolumeKmsKeyId), which AWS refuses on instances "
+                f"with local storage, and does not offer every family. Use one of {', '.join(JOB_FAMILIES)}."
+            )
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule_names_days_once(cls, value: str) -> str:
+        fields = value.removeprefix("cron(").removesuffix(")").split()
+        if value.startswith("cron") and (fields[2] == "?") == (fields[4] == "?"):
+            raise ValueError(
+                "EventBridge takes either days of the month or days of the week: exactly one of the third and fifth "
+                "fields must be ?."
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _device_is_there(self) -> Self:
+        if self.hyperparameters.get("device") == "cuda" and self.training_instance_type[3] not in "gp":
+            raise ValueError(
+                f"hyperparameters.device = cuda needs a GPU, and {self.training_instance_type} has none: XGBoost would "
+                "fail after the job has started. Use cpu, or an ml.p3 instance."
+            )
+        return self
 
     @model_validator(mode="after")
     def _threshold_can_be_met(self) -> Self:

@@ -145,7 +145,7 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("ingestion.consumer_memory_mib", 127, "greater than or equal to 128"),
     ("processing.worker_type", "G.1X", "must be 'G_1X', 'G_2X' or 'G_4X'"),
     ("processing.number_of_workers", 1, "greater than or equal to 2"),
-    ("processing.upload_batch_window_seconds", 899, "greater than or equal to 900"),
+    ("processing.upload_batch_window_seconds", 901, "less than or equal to 900"),
     ("processing.maximum_quarantined_percent", 100.5, "less than or equal to 100"),
     ("training.problem_type", "ranking", "must be 'classification' or 'regression'"),
     ("training.estimator", "torch", "must be 'xgboost' or 'linear'"),
