@@ -1,0 +1,46 @@
+"""Every template as it was last reviewed. To accept a change: read the diff, then `pytest tests/stacks --snapshot-update`."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.json import JSONSnapshotExtension
+
+from tests.stacks.test_app import STACKS
+from tools.assembly import Assembly
+
+HASH = re.compile(r"\b[0-9a-f]{64}\b")
+# What CDK adds to every template, and changes with its own versions.
+BOOTSTRAP = {"BootstrapVersion", "CheckBootstrapVersion", "CDKMetadata", "aws:cdk:path"}
+
+
+def masked(node: Any) -> Any:
+    """A template without the hashes of assets: those change with every line of pipeline code. Logical ids stay."""
+    if isinstance(node, dict):
+        kept = {key: masked(value) for key, value in node.items() if key not in BOOTSTRAP}
+        return {key: value for key, value in kept.items() if value or not node[key]}
+    if isinstance(node, list):
+        return [masked(item) for item in node]
+    return HASH.sub("<asset>", node) if isinstance(node, str) else node
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stage", ["sandbox", "production"])
+def test_the_template_is_the_reviewed_one(
+    stage: str, stack: str, assembly: Callable[[str], Assembly], snapshot: SnapshotAssertion
+) -> None:
+    template = assembly(stage).template(stack).json
+    assert masked(template) == snapshot(name=f"{stage}-{stack}", extension_class=JSONSnapshotExtension)
+
+
+def test_a_snapshot_hides_hashes_and_keeps_logical_ids() -> None:
+    digest = "0123456789abcdef" * 4
+    template = {
+        "Parameters": {"BootstrapVersion": {"Type": "String"}},
+        "Resources": {"Raw72517081": {"Properties": {"S3Key": f"{digest}.zip", "Tags": []}}},
+    }
+    assert masked(template) == {
+        "Resources": {"Raw72517081": {"Properties": {"S3Key": "<asset>.zip", "Tags": []}}}
+    }
