@@ -1,0 +1,1 @@
+"""Release: from an approval to the model in service, and the check that it arrived."""

@@ -1,0 +1,68 @@
+"""Serving: the endpoint, as one CloudFormation template with all eight sections."""
+
+import aws_cdk as cdk
+from constructs import Construct
+
+from stacks.base import BaseStack
+from stacks.config import Config
+from stacks.foundation.stack import Foundation
+from stacks.serving.alarms import RollbackAlarms
+from stacks.serving.autoscaling import Autoscaling
+from stacks.serving.endpoint_config import VARIANT
+from stacks.serving.model_endpoint import ModelEndpoint
+from stacks.serving.model_parameter import ModelParameter
+
+
+class Serving(BaseStack):
+    """Format version, description, metadata, parameters, mappings, conditions, resources, outputs (Task 3.2: IaC).
+
+    It deploys before any model exists. An approval changes the parameter `ModelPackageArn`, and CloudFormation starts
+    the rollout: which model serves is known at run time only, so it is no part of the synthesized configuration.
+    There is no IAM here: the role that updates this stack may change the endpoint and no permission.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
+        super().__init__(
+            scope, id, config=config, description="The endpoint, its rollback alarms and scaling"
+        )
+        settings = config.serving
+        parameter = ModelParameter(self)
+        self.template_options.template_format_version = "2010-09-09"
+        self.template_options.metadata = parameter.metadata
+        instances = {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count}
+        fleet = cdk.CfnMapping(self, "Fleet", mapping={config.stage: instances})
+        self.endpoint_name = config.endpoint_name
+        rollback = RollbackAlarms(
+            self,
+            "Alarms",
+            endpoint_name=self.endpoint_name,
+            variant_name=VARIANT,
+            settings=settings.alarms,
+        )
+        self.alarms = rollback.alarms
+        serving = ModelEndpoint(
+            self,
+            "Endpoint",
+            config=config,
+            foundation=foundation,
+            fleet=fleet,
+            parameter=parameter,
+            alarms=rollback,
+        )
+        scaling = Autoscaling(
+            self,
+            "Scaling",
+            endpoint_name=self.endpoint_name,
+            variant_name=VARIANT,
+            settings=settings,
+            condition=parameter.has_model,
+        )
+        scaling.node.add_dependency(serving.endpoint)
+        cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name, description="What to invoke")
+        cdk.CfnOutput(
+            self,
+            "EndpointConfigName",
+            value=serving.config.attr_endpoint_config_name,
+            description="What this stack believes the endpoint runs",
+            condition=parameter.has_model,
+        )
