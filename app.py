@@ -9,6 +9,8 @@ from stacks import cli
 from stacks import config as configuration
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
+from stacks.release.stack import Release
+from stacks.serving.stack import Serving
 
 
 def main() -> None:
@@ -26,6 +28,8 @@ def main() -> None:
         cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
     foundation = Foundation(app, "Foundation", config=config)
     Ingestion(app, "Ingestion", config=config, foundation=foundation)
+    Serving(app, "Serving", config=config, foundation=foundation)
+    Release(app, "Release", config=config, foundation=foundation)
     app.synth()
 
 
