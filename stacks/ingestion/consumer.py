@@ -11,6 +11,7 @@ from stacks.permissions import allow, write_objects
 from stacks.python_function import FunctionSettings, PythonFunction
 
 PREDICTIONS_PREFIX, QUARANTINE_PREFIX = "predictions/", "quarantine/"
+SERVICE = "stream-consumer"
 # Where Lambda itself puts batches that failed for good. The prefix is Lambda's; no setting changes it ("Capturing
 # discarded batches for a Kinesis Data Streams event source", AWS Lambda Developer Guide).
 FAILURE_PREFIX = "aws/lambda/"
@@ -49,7 +50,7 @@ class Consumer(Construct):
                 "PREDICTIONS_PREFIX": PREDICTIONS_PREFIX,
                 "QUARANTINE_BUCKET": foundation.raw.bucket_name,
                 "QUARANTINE_PREFIX": QUARANTINE_PREFIX,
-                "POWERTOOLS_SERVICE_NAME": "stream-consumer",
+                "POWERTOOLS_SERVICE_NAME": SERVICE,
                 "POWERTOOLS_METRICS_NAMESPACE": config.prefix,
             },
         ).function

@@ -6,7 +6,7 @@ from stacks.base import BaseStack
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.archive import Archive
-from stacks.ingestion.consumer import FAILURE_PREFIX, QUARANTINE_PREFIX, Consumer
+from stacks.ingestion.consumer import FAILURE_PREFIX, QUARANTINE_PREFIX, SERVICE, Consumer
 from stacks.ingestion.event_stream import EventStream
 
 
@@ -19,7 +19,7 @@ class Ingestion(BaseStack):
         archive = Archive(self, "Archive", config=config, foundation=foundation, stream=self.stream)
         self.delivery_stream_name = archive.delivery_stream_name
         consumer = Consumer(self, "Consumer", config=config, foundation=foundation, stream=self.stream)
-        self.consumer = consumer.function
+        self.consumer, self.consumer_service = consumer.function, SERVICE
         self.event_source_mapping_id = consumer.mapping.ref
         # Objects under these prefixes are records that need a person: Monitoring tells one.
         self.failure_prefixes = (FAILURE_PREFIX, QUARANTINE_PREFIX)

@@ -1,0 +1,147 @@
+"""One table: which events mean that something failed, and what to say about each."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from stacks.config import Config
+from stacks.foundation.stack import Foundation
+from stacks.ingestion.stack import Ingestion
+from stacks.processing.stack import Processing
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An event pattern, and the sentence a person reads. `detail` is matched as EventBridge matches."""
+
+    id: str
+    meaning: str
+    source: str
+    detail_type: str
+    detail: Mapping[str, Any]
+
+
+def failures(
+    stack: cdk.Stack, *, config: Config, foundation: Foundation, ingestion: Ingestion, processing: Processing
+) -> Sequence[Failure]:
+    """The table. Sources of the patterns: the services' pages in the "EventBridge Events Reference"."""
+    pipeline = stack.format_arn(service="sagemaker", resource="pipeline", resource_name=config.prefix)
+    serving_name = config.stack_name("Serving")
+    serving = stack.format_arn(service="cloudformation", resource="stack", resource_name=serving_name)
+    return (
+        Failure(
+            "Records",
+            "Records were refused, or given up after all retries. They lie, whole, under the object's key.",
+            "aws.s3",
+            "Object Created",
+            {
+                "bucket": {"name": [foundation.raw.bucket_name]},
+                "object": {"key": [{"prefix": prefix} for prefix in ingestion.failure_prefixes]},
+            },
+        ),
+        Failure(
+            "Job",
+            "A Glue job failed: see its error log. The quality gate fails when a rule of the ruleset does.",
+            "aws.glue",
+            "Glue Job State Change",
+            {"jobName": processing.job_names, "state": ["FAILED", "TIMEOUT", "ERROR"]},
+        ),
+        Failure(
+            "Crawler",
+            "A crawler failed: the catalog may miss new partitions.",
+            "aws.glue",
+            "Glue Crawler State Change",
+            {
+                "crawlerName": [processing.raw_crawler_name, processing.curated_crawler_name],
+                "state": ["Failed"],
+            },
+        ),
+        Failure(
+            "Quality",
+            "Raw data broke a data quality rule: the ETL did not run.",
+            "aws.glue-dataquality",
+            "Data Quality Evaluation Results Available",
+            {"state": ["FAILED"], "context": {"databaseName": [foundation.database_name]}},
+        ),
+        Failure(
+            "Training",
+            "A pipeline execution failed or was stopped: no new model version. See the failed step's reason.",
+            "aws.sagemaker",
+            "SageMaker Model Building Pipeline Execution Status Change",
+            {
+                "pipelineArn": [pipeline],
+                "currentPipelineExecutionStatus": ["Failed", "Stopped"],
+            },
+        ),
+        Failure(
+            "Endpoint",
+            "The endpoint failed, or a rollout is being rolled back.",
+            "aws.sagemaker",
+            "SageMaker Endpoint State Change",
+            {
+                "EndpointName": [config.endpoint_name],
+                "EndpointStatus": ["FAILED", "OUT_OF_SERVICE", "ROLLING_BACK", "UPDATE_ROLLBACK_FAILED"],
+            },
+        ),
+        Failure(
+            "Rollout",
+            "CloudFormation could not update Serving: the approved model is not in service.",
+            "aws.cloudformation",
+            "CloudFormation Stack Status Change",
+            {
+                "stack-id": [{"prefix": f"{serving}/"}],
+                "status-details": {
+                    "status": ["UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"]
+                },
+            },
+        ),
+        Failure(
+            "Alarm",
+            "An alarm of the endpoint (errors, latency) or of a rollout (the endpoint runs another model) went off.",
+            "aws.cloudwatch",
+            "CloudWatch Alarm State Change",
+            {
+                "alarmName": [{"prefix": f"{config.stack_name(name)}-"} for name in ("Serving", "Release")],
+                "state": {"value": ["ALARM"]},
+            },
+        ),
+    )
+
+
+class FailureRules(Construct):
+    """Failures that are events, not metrics, told as a sentence (Tasks 3.3 and 4.2).
+
+    The table stands here and not with what fails: one page shows what is watched. A metric would need a threshold and
+    a period; an event says at once what failed. L1 rules, because the L2's topic target would open the key to every
+    account's EventBridge.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, table: Sequence[Failure], topic: sns.ITopic) -> None:
+        super().__init__(scope, id)
+        for failure in table:
+            events.CfnRule(
+                self,
+                failure.id,
+                description=failure.meaning,
+                event_pattern={
+                    "source": [failure.source],
+                    "detail-type": [failure.detail_type],
+                    "detail": failure.detail,
+                },
+                targets=[
+                    events.CfnRule.TargetProperty(
+                        id="Topic",
+                        arn=topic.topic_arn,
+                        input_transformer=events.CfnRule.InputTransformerProperty(
+                            input_paths_map={"time": "$.time", "detail": "$.detail"},
+                            input_template=json.dumps(f"{failure.meaning}\n\n<time>\n<detail>"),
+                        ),
+                    )
+                ],
+            )
