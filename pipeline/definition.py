@@ -90,15 +90,14 @@ _PLACEHOLDERS = {
 }
 _INPUT, _OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
 
-# Types that the model package admits for real-time and batch use; CPU only, as the image is.
-INSTANCE_TYPES = (
-    *(
-        f"ml.{family}.{size}"
-        for family in ("m5", "c5", "m6i", "c6i")
-        for size in ("large", "xlarge", "2xlarge")
-    ),
-)
-REALTIME_INSTANCE_TYPES = ("ml.t2.medium", "ml.t2.large", "ml.t2.xlarge", *INSTANCE_TYPES)
+# Types that the model package admits for batch and for real-time use.
+_SIZES = ("large", "xlarge", "2xlarge", "4xlarge")
+TRANSFORM_TYPES = [f"ml.{family}.{size}" for family in ("m5", "m6i", "c6i") for size in _SIZES]
+REALTIME_TYPES = [
+    *(f"ml.t2.{size}" for size in ("medium", "large", "xlarge")),
+    *(f"ml.c5.{size}" for size in _SIZES),
+    *TRANSFORM_TYPES,
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,7 +364,7 @@ class _Builder:
             sagemaker_session=self.session,
             role_arn=f"{_ROLE}ModelRoleArn",
             image_uri="${ImageUri}",
-            instance_type=INSTANCE_TYPES[0],
+            instance_type=REALTIME_TYPES[0],
             s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
             env_vars={
                 "SAGEMAKER_PROGRAM": "inference.py",
@@ -390,8 +389,8 @@ class _Builder:
             model_package_group_name="${ModelPackageGroupName}",
             content_types=formats,
             response_types=formats,
-            inference_instances=list(REALTIME_INSTANCE_TYPES),
-            transform_instances=list(INSTANCE_TYPES),
+            inference_instances=REALTIME_TYPES,
+            transform_instances=TRANSFORM_TYPES,
             model_metrics=ModelMetrics(model_quality=ModelQuality(statistics=statistics)),
             approval_status=self.approval,
             customer_metadata_properties=properties,

@@ -1,0 +1,256 @@
+"""One execution of a definition: steps in the order of their dependencies, one at a time, until one fails.
+
+One at a time because a laptop has few cores and each job uses them all: two at once take as long, and their output
+would be mixed. What each step did is kept in the shape of its service's Describe call, so that references resolve as
+they do on AWS ("Pass data between steps", SageMaker AI Developer Guide).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from local.runner import check, jobs, storage
+from local.runner.definition import Definition, Step, parse
+from local.runner.expressions import DefinitionError, ResolutionError, descend, holds, resolve
+from local.runner.jobs import Job, Setting
+
+# "PipelineExecutionStep", StepStatus; a step that never started is not in that list.
+StepStatus = Literal["Succeeded", "Failed", "Stopped"]
+FAILED = "Step failure: One or multiple steps failed."  # as DescribePipelineExecution says it
+_ENDED: Mapping[str, StepStatus] = {"Completed": "Succeeded", "Failed": "Failed", "Stopped": "Stopped"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Progress: a step started, printed a line, or ended with the status in `text`."""
+
+    step: str
+    kind: Literal["started", "line", "ended"]
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """How a step ended. `properties` is what `Get: Steps.<name>.…` reads; `log` is the output of its process."""
+
+    name: str
+    type: str
+    status: StepStatus
+    started: dt.datetime
+    ended: dt.datetime
+    properties: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    failure_reason: str = ""
+    log: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ExecutionResult:
+    """How an execution ended, as DescribePipelineExecution and ListPipelineExecutionSteps say it.
+
+    `steps` are in the order in which they ran; `not_executed` are the branches not taken and what a failure left.
+    """
+
+    id: str
+    arn: str
+    status: StepStatus
+    failure_reason: str
+    parameters: Mapping[str, Any]
+    steps: Mapping[str, StepResult]
+    not_executed: tuple[str, ...]
+
+
+def run(
+    definition: Mapping[str, Any],
+    *,
+    setting: Setting,
+    parameters: Mapping[str, object] | None = None,
+    pipeline: str = "pipeline",
+    until: str | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> ExecutionResult:
+    """Interpret a definition.
+
+    `parameters` override defaults; `until` names the last step wanted: only it and what it needs run. Raises
+    `DefinitionError`, before anything runs, for a definition that AWS would refuse, `UnsupportedError` for one that
+    asks for what is not interpreted here. A failing step raises nothing: the result says which failed, and why.
+    Ctrl-C ends the running process group and goes on to the caller.
+    """
+    graph = parse(definition)
+    values = graph.values(parameters or {})
+    service = setting.sagemaker.meta.service_model
+    if found := check.findings(graph, service, values):
+        raise DefinitionError("\n".join(found))
+    check.refuse_uninterpreted(graph, service, values, images=setting.images)
+    execution = _Execution(graph, setting, values, pipeline, on_event)
+    return execution.run(graph.needed_by(until) if until else set(graph.order))
+
+
+class _Execution:
+    """The running state; also the `Lookup` of what a definition's names stand for."""
+
+    def __init__(
+        self,
+        graph: Definition,
+        setting: Setting,
+        values: Mapping[str, Any],
+        pipeline: str,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.graph, self.setting, self.values, self.on_event = graph, setting, values, on_event
+        self.id = secrets.token_hex(6)
+        arn = setting.arn(f"pipeline/{pipeline.lower()}")
+        self.arn = f"{arn}/execution/{self.id}"
+        self.variables = {
+            "StartDateTime": _now().isoformat(),
+            "PipelineName": pipeline,
+            "PipelineArn": arn,
+            "PipelineExecutionId": self.id,
+            "PipelineExecutionArn": self.arn,
+        }
+        self.results: dict[str, StepResult] = {}
+
+    def run(self, wanted: set[str]) -> ExecutionResult:
+        status: StepStatus = "Succeeded"
+        for name in self.graph.order:
+            step = self.graph.steps[name]
+            if status == "Succeeded" and self.setting.stop():
+                status = "Stopped"
+            if status != "Succeeded" or name not in wanted or not self._ready(step):
+                continue
+            self.on_event(Event(name, "started", step.type))
+            result = self._step(step)
+            self.results[name] = result
+            status = result.status
+            self.on_event(Event(name, "ended", result.failure_reason or result.status))
+        return ExecutionResult(
+            id=self.id,
+            arn=self.arn,
+            status=status,
+            failure_reason=FAILED if status == "Failed" else "",
+            parameters=self.values,
+            steps=self.results,
+            not_executed=tuple(name for name in self.graph.order if name not in self.results),
+        )
+
+    def _ready(self, step: Step) -> bool:
+        """Whether everything it waits for has run, and its branch is the one taken."""
+        taken = True
+        if step.branch and step.branch.condition in self.results:
+            outcome = self.results[step.branch.condition].properties["Outcome"]
+            taken = outcome == _truth(step.branch.outcome)
+        return taken and all(name in self.results for name in step.depends_on)
+
+    def _step(self, step: Step) -> StepResult:
+        started = _now()
+        log = None
+        properties: Mapping[str, Any] = {}
+        try:
+            properties = _RUN[step.type](self, step)
+            status, reason = _status(properties)
+            if step.type in check.IMAGES:
+                log = self._folder(step) / "log.txt"
+        except (ResolutionError, storage.StorageError, _FailStepError) as error:
+            status, reason = "Failed", str(error)
+        except (
+            self.setting.s3.exceptions.ClientError,
+            self.setting.sagemaker.exceptions.ClientError,
+        ) as error:
+            status, reason = "Failed", f"ClientError: {error}"
+        return StepResult(step.name, step.type, status, started, _now(), properties, reason, log)
+
+    def processing(self, step: Step) -> Mapping[str, Any]:
+        return jobs.processing(resolve(step.arguments, self), self._job(step))
+
+    def training(self, step: Step) -> Mapping[str, Any]:
+        return jobs.training(resolve(step.arguments, self), self._job(step))
+
+    def condition(self, step: Step) -> Mapping[str, Any]:
+        return {"Outcome": _truth(all(holds(item, self) for item in step.arguments["Conditions"]))}
+
+    def model(self, step: Step) -> Mapping[str, Any]:
+        name = self._job_name(step)
+        self.setting.sagemaker.create_model(ModelName=name, **resolve(step.arguments, self))
+        return _answer(self.setting.sagemaker.describe_model(ModelName=name))
+
+    def register_model(self, step: Step) -> Mapping[str, Any]:
+        created = self.setting.sagemaker.create_model_package(**resolve(step.arguments, self))
+        arn = created["ModelPackageArn"]
+        return _answer(self.setting.sagemaker.describe_model_package(ModelPackageName=arn))
+
+    def fail(self, step: Step) -> Mapping[str, Any]:
+        raise _FailStepError(resolve(step.arguments.get("ErrorMessage", ""), self))
+
+    def _job(self, step: Step) -> Job:
+        def on_line(line: str) -> None:
+            self.on_event(Event(step.name, "line", line))
+
+        return Job(self._job_name(step), self._folder(step), self.setting, on_line)
+
+    def _folder(self, step: Step) -> Path:
+        return self.setting.work_dir / self.id / step.name
+
+    def _job_name(self, step: Step) -> str:
+        """`pipelines-<execution>-<step>-<10 characters>`, as the service names what a step creates; at most 63."""
+        suffix = hashlib.sha256(f"{self.id}/{step.name}".encode()).hexdigest()[:10]
+        plain = re.sub(r"[^A-Za-z0-9]+", "-", step.name)[:29].strip("-")
+        return f"pipelines-{self.id}-{plain}-{suffix}"
+
+    # What names stand for (`Lookup`).
+
+    def parameter(self, name: str) -> Any:
+        return self.values[name]
+
+    def variable(self, name: str) -> str:
+        return _now().isoformat() if name == "CurrentDateTime" else self.variables[name]
+
+    def property(self, step: str, path: str) -> Any:
+        return descend(self.results[step].properties, path, f"step {step}")
+
+    def property_file(self, step: str, name: str, path: str) -> Any:
+        file = self.graph.steps[step].property_files[name]
+        uri = self.property(step, f"ProcessingOutputConfig.Outputs['{file.output}'].S3Output.S3Uri")
+        return self.json(f"{uri}/{file.path}", path)
+
+    def json(self, uri: str, path: str) -> Any:
+        return descend(storage.read_json(self.setting.s3, uri), path, uri)
+
+
+class _FailStepError(Exception):
+    """The message of a Fail step."""
+
+
+_RUN: Mapping[str, Callable[[_Execution, Step], Mapping[str, Any]]] = {
+    "Processing": _Execution.processing,
+    "Training": _Execution.training,
+    "Condition": _Execution.condition,
+    "Model": _Execution.model,
+    "RegisterModel": _Execution.register_model,
+    "Fail": _Execution.fail,
+}
+
+
+def _status(properties: Mapping[str, Any]) -> tuple[StepStatus, str]:
+    """A step's status from its job's; a job that SageMaker stopped at its time limit has failed its step."""
+    status = properties.get("ProcessingJobStatus") or properties.get("TrainingJobStatus") or "Completed"
+    reason = str(properties.get("FailureReason", ""))
+    return ("Failed" if "MaxRuntimeExceeded" in reason else _ENDED[status]), reason
+
+
+def _answer(response: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in response.items() if name != "ResponseMetadata"}
+
+
+def _truth(value: object) -> str:
+    """A Condition step's Outcome: the text true or false."""
+    return "true" if value else "false"
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
