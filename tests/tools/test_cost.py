@@ -1,0 +1,250 @@
+"""The bill is read from the templates: what exists, under which condition, times a price that somebody wrote down."""
+
+import copy
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import cost
+from tools.assembly import Assembly, SynthError, Template
+
+PRICES = cost.load_prices()
+
+
+def assembly_of(resources: dict[str, Any], **sections: Any) -> Assembly:
+    """An assembly with one stack, `Stack`, that was never written to a disk."""
+    made = Assembly("test", Path())
+    made.__dict__["templates"] = {"Stack": Template("Stack", {"Resources": resources, **sections})}
+    return made
+
+
+def a_day(resources: dict[str, Any], *, with_model: bool = False, **sections: Any) -> float:
+    return cost.bill(assembly_of(resources, **sections), PRICES).a_day(with_model=with_model)
+
+
+def resource(kind: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": kind, "Properties": properties}
+
+
+HAS_MODEL: dict[str, Any] = {
+    "Parameters": {"ModelPackageArn": {"Type": "String", "Default": ""}},
+    "Conditions": {"HasModel": {"Fn::Not": [{"Fn::Equals": [{"Ref": "ModelPackageArn"}, ""]}]}},
+    "Mappings": {"Fleet": {"sandbox": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}},
+}
+FLEET = {
+    "Config": resource(
+        "AWS::SageMaker::EndpointConfig",
+        ProductionVariants=[
+            {
+                "InstanceType": {"Fn::FindInMap": ["Fleet", "sandbox", "InstanceType"]},
+                "InitialInstanceCount": {"Fn::FindInMap": ["Fleet", "sandbox", "InstanceCount"]},
+            }
+        ],
+    ),
+    "Endpoint": {
+        **resource(
+            "AWS::SageMaker::Endpoint", EndpointConfigName={"Fn::GetAtt": ["Config", "EndpointConfigName"]}
+        ),
+        "Condition": "HasModel",
+    },
+}
+
+
+def test_sandbox_stays_below_a_dollar_a_day_before_an_approval(assembly: Callable[[str], Assembly]) -> None:
+    sandbox = cost.bill(assembly("sandbox"), PRICES)
+    assert 0.3 < sandbox.a_day(with_model=False) < 1
+
+
+def test_every_resource_of_both_stages_has_a_price_or_is_known_to_have_none(each_assembly: Assembly) -> None:
+    assert cost.bill(each_assembly, PRICES).stacks == tuple(each_assembly.templates)
+
+
+def test_the_fleet_is_counted_only_with_a_model(each_assembly: Assembly) -> None:
+    serving = cost.bill(each_assembly, PRICES)
+    fleet = [line for line in serving.lines if line.what.startswith("ml.")]
+    assert [line.needs_model for line in fleet] == [True]
+    with_model = serving.a_day("Serving", with_model=True) - serving.a_day("Serving", with_model=False)
+    assert with_model >= fleet[0].usd_a_day > 5
+
+
+def test_an_endpoint_costs_what_its_mapping_says() -> None:
+    assert a_day(FLEET, **HAS_MODEL) == 0
+    assert a_day(FLEET, with_model=True, **HAS_MODEL) == pytest.approx(3 * 0.115 * 24)
+
+
+def test_an_instance_without_a_price_is_an_error_that_says_where_to_write_it() -> None:
+    sections = copy.deepcopy(HAS_MODEL)
+    sections["Mappings"]["Fleet"]["sandbox"]["InstanceType"] = "ml.p9.48xlarge"
+    with pytest.raises(
+        cost.CostError, match=r"Stack/Endpoint: tools/prices.toml has no price for 'ml.p9.48xlarge'"
+    ):
+        a_day(FLEET, **sections)
+
+
+def test_an_unknown_type_is_an_error() -> None:
+    with pytest.raises(cost.CostError, match=r"Stack/Nat: nobody has said what AWS::EC2::NatGateway costs"):
+        a_day({"Nat": resource("AWS::EC2::NatGateway")})
+
+
+QUEUE = {"Queue": resource("AWS::SQS::Queue")}
+
+
+@pytest.mark.parametrize(
+    ("resources", "monthly"),
+    [
+        ({"Key": resource("AWS::KMS::Key")}, 1.0),
+        ({"Board": resource("AWS::CloudWatch::Dashboard")}, 3.0),
+        ({"Alarm": resource("AWS::CloudWatch::Alarm", MetricName="x")}, 0.1),
+        (
+            {
+                "Alarm": resource(
+                    "AWS::CloudWatch::Alarm", Metrics=[{"MetricStat": {}}, {"MetricStat": {}}, {"Id": "e"}]
+                )
+            },
+            0.2,
+        ),
+        ({"Scaling": resource("AWS::ApplicationAutoScaling::ScalingPolicy")}, 0.2),
+        ({"Role": resource("AWS::IAM::Role")}, 0),
+        ({"Bucket": resource("AWS::S3::Bucket")}, 0),
+        ({"Gateway": resource("AWS::EC2::VPCEndpoint", VpcEndpointType="Gateway")}, 0),
+        (
+            {
+                "Endpoint": resource(
+                    "AWS::EC2::VPCEndpoint", VpcEndpointType="Interface", SubnetIds=["a", "b"]
+                )
+            },
+            2 * 0.01 * 730,
+        ),
+        (
+            QUEUE
+            | {
+                "Poll": resource(
+                    "AWS::Lambda::EventSourceMapping", EventSourceArn={"Fn::GetAtt": ["Queue", "Arn"]}
+                )
+            },
+            0.26,
+        ),
+        (
+            {
+                "Poll": resource(
+                    "AWS::Lambda::EventSourceMapping", EventSourceArn={"Fn::ImportValue": "stream"}
+                )
+            },
+            0,
+        ),
+    ],
+    ids=lambda value: next(reversed(value)) if isinstance(value, dict) else None,
+)
+def test_what_exists_is_paid_for(resources: dict[str, Any], monthly: float) -> None:
+    assert a_day(resources) * 730 / 24 == pytest.approx(monthly)
+
+
+@pytest.mark.parametrize(
+    ("mode", "shards", "hours", "hourly"),
+    [("PROVISIONED", 2, 24, 0.03), ("PROVISIONED", 2, 168, 0.07), ("ON_DEMAND", 2, 24, 0.04)],
+)
+def test_a_stream_is_paid_for_by_mode_shards_and_retention(
+    mode: str, shards: int, hours: int, hourly: float
+) -> None:
+    stream = resource(
+        "AWS::Kinesis::Stream",
+        StreamModeDetails={"StreamMode": mode},
+        ShardCount=shards,
+        RetentionPeriodHours=hours,
+    )
+    assert a_day({"Stream": stream}) == pytest.approx(24 * hourly)
+
+
+def test_runs_are_priced_from_the_template_and_kept_out_of_the_totals() -> None:
+    job = resource("AWS::Glue::Job", Command={"Name": "glueetl"}, WorkerType="G.2X", NumberOfWorkers=3)
+    shell = resource("AWS::Glue::Job", Command={"Name": "pythonshell"}, MaxCapacity=0.0625)
+    made = cost.bill(
+        assembly_of({"Job": job, "Shell": shell, "Crawler": resource("AWS::Glue::Crawler")}), PRICES
+    )
+    assert made.a_day(with_model=True) == 0
+    assert sorted(use.usd for use in made.usage) == pytest.approx(
+        sorted([6 * 0.44 / 6, 0.0625 * 0.44 / 6, 2 * 0.44 / 6])
+    )
+
+
+def test_a_pipeline_run_counts_its_steps_on_their_instances() -> None:
+    definition = {
+        "Parameters": [{"Name": "Instance", "DefaultValue": "ml.m5.xlarge"}],
+        "Steps": [
+            {
+                "Type": "Training",
+                "Arguments": {"ResourceConfig": {"InstanceType": {"Get": "Parameters.Instance"}}},
+            },
+            {
+                "Type": "Processing",
+                "Arguments": {"ProcessingResources": {"ClusterConfig": {"InstanceType": "ml.m5.large"}}},
+            },
+            {"Type": "Condition", "Arguments": {}},
+        ],
+    }
+    pipeline = resource(
+        "AWS::SageMaker::Pipeline",
+        PipelineDefinition={"PipelineDefinitionBody": {"Fn::Sub": [json.dumps(definition), {}]}},
+    )
+    (use,) = cost.bill(assembly_of({"Pipeline": pipeline}), PRICES).usage
+    assert use.usd == pytest.approx((0.23 + 0.115) * 5 / 60)
+    assert use.assumed == "2 steps of 5 minutes on ml.m5.large, ml.m5.xlarge"
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ({"Fn::And": [{"Condition": "Yes"}, {"Fn::Equals": ["a", "a"]}]}, True),
+        ({"Fn::And": [{"Condition": "Yes"}, {"Fn::Equals": ["a", "b"]}]}, False),
+        ({"Fn::Or": [{"Fn::Equals": ["a", "b"]}, "Yes"]}, True),
+        ({"Fn::Not": [{"Condition": "Yes"}]}, False),
+    ],
+)
+def test_conditions_are_evaluated(condition: dict[str, Any], *, holds: bool) -> None:
+    template = Template("Stack", {"Conditions": {"Yes": {"Fn::Equals": ["x", "x"]}, "Asked": condition}})
+    assert cost.View(template, {}).holds("Asked") is holds
+
+
+def test_an_unknown_condition_is_an_error() -> None:
+    with pytest.raises(cost.CostError, match="Fn::Sometimes"):
+        cost.View(Template("Stack", {}), {}).holds({"Fn::Sometimes": []})
+
+
+def test_every_price_states_unit_and_source() -> None:
+    table = tomllib.loads(cost.PRICES.read_text())
+    assert {"region", "date", "currency"} <= table.keys()
+    for entry in (*table["price"].values(), *table["usage"]):
+        assert entry["usd"] > 0
+        assert "Pricing" in entry["source"]
+    assert all(entry["per"] in cost.HOURS for entry in table["price"].values())
+
+
+def test_the_command_prints_stacks_totals_and_assumptions(
+    assembly: Callable[[str], Assembly], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cost, "synthesize", lambda stage, _: assembly(stage))
+    assert cost.main(["--stage", "sandbox"]) == 0
+    text = capsys.readouterr().out
+    assert "before the first approval" in text
+    assert "2 x ml.m5.large (with a model)" in text
+    assert "for 1 GB" in text
+    assert cost.main(["--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    stacks = figures["stages"]["production"]["stacks"].values()
+    total = sum(stack["with_model_usd_a_day"] for stack in stacks)
+    assert total == pytest.approx(figures["stages"]["production"]["with_model_usd_a_day"], abs=0.01)
+
+
+def test_the_command_passes_on_why_the_app_did_not_synthesize(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(stage: str, _: Path) -> Assembly:
+        raise SynthError(f"app.py failed for stage {stage}: cdk.json: one line")
+
+    monkeypatch.setattr(cost, "synthesize", fail)
+    assert cost.main([]) == 1
+    assert "cdk.json: one line" in capsys.readouterr().err
