@@ -1,0 +1,86 @@
+"""The role that releases a model may change the endpoint and nothing else."""
+
+import pytest
+
+from stacks.config import load
+from tests.support import grants, iam
+from tools.assembly import Assembly, context
+
+ROLE = "ServingUpdateRole"
+CREATE_AND_DELETE = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": "application-autoscaling:RegisterScalableTarget application-autoscaling:DeregisterScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy": "application-autoscaling:PutScalingPolicy application-autoscaling:DeleteScalingPolicy",
+    "AWS::CDK::Metadata": "",
+    "AWS::CloudWatch::Alarm": "cloudwatch:PutMetricAlarm cloudwatch:DeleteAlarms",
+    "AWS::SageMaker::Endpoint": "sagemaker:CreateEndpoint sagemaker:UpdateEndpoint sagemaker:DeleteEndpoint",
+    "AWS::SageMaker::EndpointConfig": "sagemaker:CreateEndpointConfig sagemaker:DeleteEndpointConfig",
+    "AWS::SageMaker::Model": "sagemaker:CreateModel sagemaker:DeleteModel",
+}
+
+
+def _actions(assembly: Assembly) -> set[str]:
+    found = grants.statements(assembly, "Foundation", ROLE)
+    return {action for statement in found for action in statement.actions}
+
+
+def test_it_can_pass_only_the_model_role_and_only_to_sagemaker(each_assembly: Assembly) -> None:
+    (statement,) = [
+        found
+        for found in grants.statements(each_assembly, "Foundation", ROLE)
+        if "iam:PassRole" in found.actions
+    ]
+    assert [arn.split(":role/")[1][:9] for arn in statement.resources] == ["modelrole"]
+    assert statement.condition == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+
+
+def test_it_may_change_no_permission(each_assembly: Assembly) -> None:
+    assert {action for action in _actions(each_assembly) if action.startswith("iam:")} == {"iam:PassRole"}
+
+
+def test_it_names_every_action(each_assembly: Assembly) -> None:
+    assert [action for action in _actions(each_assembly) if "*" in action] == []
+
+
+def test_it_can_create_and_delete_what_serving_consists_of(each_assembly: Assembly) -> None:
+    types = {resource["Type"] for resource in each_assembly.template("Serving").resources().values()}
+    needed = {action for kind in types for action in CREATE_AND_DELETE[kind].split()}
+    assert needed - _actions(each_assembly) == set()
+
+
+@pytest.mark.parametrize("action", ["CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint"])
+def test_it_may_change_one_endpoint(each_assembly: Assembly, action: str) -> None:
+    name = load(context(each_assembly.stage)).endpoint_name
+    resources = grants.resources(each_assembly, "Foundation", ROLE, f"sagemaker:{action}")
+    endpoints = {arn.split(":endpoint/")[1] for arn in resources if ":endpoint/" in arn}
+    assert endpoints == {name}
+
+
+@pytest.mark.parametrize(
+    "action", ["CreateModel", "CreateEndpointConfig", "DeleteModel", "DeleteEndpointConfig"]
+)
+def test_models_and_configs_of_others_are_out_of_reach(each_assembly: Assembly, action: str) -> None:
+    tags = load(context(each_assembly.stage)).tags
+    key = "aws:RequestTag" if action.startswith("Create") else "aws:ResourceTag"
+    for statement in grants.statements(each_assembly, "Foundation", ROLE):
+        if f"sagemaker:{action}" in statement.actions:
+            wanted = {f"{key}/{tag}": value for tag, value in tags.items()}
+            assert statement.condition == {"StringEquals": wanted}
+
+
+def test_its_alarms_are_those_of_serving_and_of_target_tracking(each_assembly: Assembly) -> None:
+    config = load(context(each_assembly.stage))
+    resources = grants.resources(each_assembly, "Foundation", ROLE, "cloudwatch:PutMetricAlarm")
+    names = {arn.split(":alarm:")[1] for arn in resources}
+    assert names == {
+        f"{config.stack_name('Serving')}-*",
+        f"TargetTracking-endpoint/{config.endpoint_name}/*",
+    }
+
+
+def test_only_cloudformation_can_be_this_role(each_assembly: Assembly) -> None:
+    (trust,) = [
+        statement
+        for statement in iam.statements(each_assembly, each_assembly.template("Foundation"))
+        if statement.kind == "trust" and statement.resource.startswith(ROLE)
+    ]
+    assert (trust.principals, trust.actions) == (("cloudformation.amazonaws.com",), ("sts:AssumeRole",))
