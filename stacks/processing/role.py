@@ -18,7 +18,6 @@ NETWORK_READS = (
     "ec2:DescribeRouteTables",
     "ec2:DescribeSecurityGroups",
     "ec2:DescribeSubnets",
-    "ec2:DescribeVpcAttribute",
     "ec2:DescribeVpcEndpoints",
 )
 
@@ -123,6 +122,7 @@ class GlueRole(iam.Role):
             reads=NETWORK_READS,
             permissions=False,
         )
+        allow(self, ["ec2:DescribeVpcAttribute"], [self._arn("ec2", "vpc", connection.network.vpc.vpc_id)])
         # Glue marks the interfaces it makes with this one tag.
         allow(
             self,

@@ -113,8 +113,8 @@ def _imported(node: ast.AST) -> list[str]:
     return [name for name in names if name.split(".")[0] == "pipeline"]
 
 
-def test_the_sourcedir_keeps_its_whole_extension_in_s3() -> None:
-    location = sourcedir_archive(cdk.Stack(cdk.App(), "Stack"))
+def test_the_sourcedir_keeps_its_whole_extension_in_s3(tmp_path: Path) -> None:
+    location = sourcedir_archive(cdk.Stack(cdk.App(outdir=str(tmp_path)), "Stack"))
     assert location.object_key.endswith(".tar.gz")
     assert len(location.object_key) == 64 + len(".tar.gz")
 
