@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import aws_cdk as cdk
+from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
@@ -58,6 +59,11 @@ def script(scope: Construct, id: str, path: str) -> s3_assets.Asset:
     Not `glue.Code.from_asset`: that derives a construct's id from the absolute path, which differs by machine.
     """
     return s3_assets.Asset(scope, id, path=str(ROOT / "pipeline" / path))
+
+
+def glue_code(asset: s3_assets.Asset) -> glue.Code:
+    """An asset as Glue's L2 jobs take it."""
+    return glue.Code.from_bucket(asset.bucket, asset.s3_object_key)
 
 
 def tar_gz(root: Path) -> bytes:

@@ -7,9 +7,9 @@ from constructs import Construct
 
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
-from stacks.pipeline_code import script
+from stacks.pipeline_code import glue_code, script
 from stacks.processing.network_connection import NetworkConnection
-from stacks.processing.role import GlueRole, code
+from stacks.processing.role import GlueRole
 
 
 class CurateJob(Construct):
@@ -44,8 +44,8 @@ class CurateJob(Construct):
             description="Raw data → curated Parquet, quarantine and report",
             # The role is complete: an L2 grant would add wildcard actions to it.
             role=role.without_policy_updates(),
-            script=code(entry),
-            extra_python_files=[code(package)],
+            script=glue_code(entry),
+            extra_python_files=[glue_code(package)],
             glue_version=glue.GlueVersion.V5_1,
             worker_configuration=glue.WorkerConfiguration(
                 worker_type=glue.WorkerType[settings.worker_type],

@@ -10,9 +10,9 @@ from pipeline.schema import load
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.permissions import allow
-from stacks.pipeline_code import script
+from stacks.pipeline_code import glue_code, script
 from stacks.processing.network_connection import NetworkConnection
-from stacks.processing.role import GlueRole, code
+from stacks.processing.role import GlueRole
 
 TABLE = "raw_batch"
 
@@ -92,8 +92,8 @@ class QualityGate(Construct):
             "Job",
             description="Evaluates the ruleset; a failed rule stops the workflow",
             role=role.without_policy_updates(),
-            script=code(entry),
-            extra_python_files=[code(package)],
+            script=glue_code(entry),
+            extra_python_files=[glue_code(package)],
             glue_version=glue.GlueVersion.V5_1,
             worker_configuration=glue.WorkerConfiguration(
                 worker_type=glue.WorkerType.G_1X, number_of_workers=2

@@ -1,25 +1,14 @@
 """What every crawler and Glue job needs besides its data."""
 
 import aws_cdk as cdk
-from aws_cdk import aws_glue as glue
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
-from stacks.network_interfaces import allow_network_interfaces
 from stacks.permissions import allow
 from stacks.processing.network_connection import NetworkConnection
-
-# What AWSGlueServiceRole lets a job read to place itself into a subnet, without its buckets and `glue:*`.
-NETWORK_READS = (
-    "ec2:DescribeNetworkInterfaces",
-    "ec2:DescribeRouteTables",
-    "ec2:DescribeSecurityGroups",
-    "ec2:DescribeSubnets",
-    "ec2:DescribeVpcEndpoints",
-)
 
 
 class GlueRole(iam.Role):
@@ -63,7 +52,7 @@ class GlueRole(iam.Role):
         )
         key.grant(self, "kms:Decrypt", "kms:GenerateDataKey")
         if connection:
-            self._allow_network(connection)
+            connection.admit(self)
 
     def read_folders(self, bucket: s3.IBucket, *folders: str) -> None:
         """Read what lies in `folders`: the S3A client also asks for an object of the folder's own name.
@@ -106,32 +95,6 @@ class GlueRole(iam.Role):
             because="A crawler names its tables after the folders it finds, with this prefix.",
         )
 
-    def _allow_network(self, connection: NetworkConnection) -> None:
-        allow(
-            self,
-            ["glue:GetConnection"],
-            [
-                self._stack.format_arn(service="glue", resource="catalog"),
-                connection.connection.connection_arn,
-            ],
-        )
-        allow_network_interfaces(
-            self,
-            connection.network,
-            subnets=[connection.subnet],
-            reads=NETWORK_READS,
-            permissions=False,
-        )
-        allow(self, ["ec2:DescribeVpcAttribute"], [self._arn("ec2", "vpc", connection.network.vpc.vpc_id)])
-        # Glue marks the interfaces it makes with this one tag.
-        allow(
-            self,
-            ["ec2:CreateTags", "ec2:DeleteTags"],
-            [self._arn("ec2", "network-interface", "*")],
-            because="An interface gets its id when it is made; the condition admits Glue's own tag only.",
-            conditions={"ForAllValues:StringEquals": {"aws:TagKeys": ["aws-glue-service-resource"]}},
-        )
-
     def _arn(
         self,
         service: str,
@@ -144,8 +107,3 @@ class GlueRole(iam.Role):
 
 def _objects(bucket: s3.IBucket, folders: tuple[str, ...]) -> list[str]:
     return [bucket.arn_for_objects(key) for folder in folders for key in (folder, f"{folder}/*")]
-
-
-def code(asset: s3_assets.Asset) -> glue.Code:
-    """An asset as Glue's L2 constructs take it."""
-    return glue.Code.from_bucket(asset.bucket, asset.s3_object_key)

@@ -79,9 +79,7 @@ class Processing(BaseStack):
                 "Foundation's security configuration encrypts logs and bookmarks; the rule sees one stack.",
             )
         self.workflow_name = workflow.workflow.workflow_name
-        self.job_names = [quality.name, curate.name]
-        self.quality_job_name, self.curate_job_name = self.job_names
-        self.ruleset_name = quality.ruleset_name
+        self.job_names, self.curate_job_name = [quality.name, curate.name], curate.name
         self.raw_crawler_name = raw_crawler.name
         self.curated_crawler_name = curated_crawler.name
         self.upload_rule_name = upload.rule_name
