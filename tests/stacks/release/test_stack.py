@@ -1,0 +1,210 @@
+"""What the Release template promises: who may update Serving, how, and that no event is lost."""
+
+import copy
+import dataclasses
+import fnmatch
+from typing import Any
+
+import pytest
+
+from lambdas import check_rollout, release_model
+from stacks import config
+from tests.lambdas.serving_world import approval_event, completion_event
+from tests.support.intrinsics import Resolver
+from tools.assembly import Assembly, Template, context
+
+FUNCTIONS = {"release_model": "Approvals", "check_rollout": "Rollouts"}
+
+
+@pytest.fixture
+def release(each_assembly: Assembly) -> Template:
+    return each_assembly.template("Release")
+
+
+@pytest.fixture
+def stage(each_assembly: Assembly) -> config.Config:
+    return config.load(context(each_assembly.stage))
+
+
+def statements(template: Template, function: str) -> list[dict[str, Any]]:
+    (properties,) = [
+        resource["Properties"]
+        for resource in template.resources("AWS::Lambda::Function").values()
+        if resource["Properties"]["Handler"] == f"lambdas.{function}.handler"
+    ]
+    role = properties["Role"]["Fn::GetAtt"][0]
+    return [
+        statement
+        for policy in template.resources("AWS::IAM::Policy").values()
+        if {"Ref": role} in policy["Properties"]["Roles"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
+
+
+def actions(statement: dict[str, Any]) -> list[str]:
+    found = statement["Action"]
+    return [found] if isinstance(found, str) else found
+
+
+def allowing(template: Template, function: str, action: str) -> list[dict[str, Any]]:
+    return [item for item in statements(template, function) if action in actions(item)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_update_is_refused_without_the_narrow_role(release: Template, function: str) -> None:
+    (update,) = allowing(release, function, "cloudformation:UpdateStack")
+    assert (
+        "ServingUpdateRole"
+        in update["Condition"]["StringEquals"]["cloudformation:RoleArn"]["Fn::ImportValue"]
+    )
+    assert update["Resource"]["Fn::Join"][1][-1].endswith("-serving/*"), "and of this one stack only"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_narrow_role_may_be_passed_to_cloudformation_only(release: Template, function: str) -> None:
+    (passing,) = allowing(release, function, "iam:PassRole")
+    assert "ServingUpdateRole" in passing["Resource"]["Fn::ImportValue"]
+    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_functions_change_nothing_but_the_stack(release: Template, function: str) -> None:
+    allowed = {action for statement in statements(release, function) for action in actions(statement)}
+    changing = {
+        action
+        for action in allowed
+        if not fnmatch.fnmatch(action.split(":")[1], "Describe*")
+        and action.split(":")[0] not in {"logs", "xray", "sqs", "kms", "ec2"}
+    }
+    assert changing == {"cloudformation:UpdateStack", "iam:PassRole"}
+
+
+def test_approvals_of_our_group_reach_the_function_and_others_do_not(
+    release: Template, stage: config.Config
+) -> None:
+    pattern = _pattern(release, "Approvals")
+    assert _matches(pattern, approval_event(1, ModelPackageGroupName=stage.prefix))
+    assert not _matches(pattern, approval_event(1, ModelPackageGroupName="another"))
+    rejected = approval_event(1, ModelPackageGroupName=stage.prefix, ModelApprovalStatus="Rejected")
+    assert not _matches(pattern, rejected)
+
+
+@pytest.mark.parametrize(
+    ("status", "checked"),
+    [
+        ("CREATE_COMPLETE", True),
+        ("UPDATE_COMPLETE", True),
+        ("UPDATE_ROLLBACK_COMPLETE", True),
+        ("UPDATE_IN_PROGRESS", False),
+        ("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", False),
+    ],
+)
+def test_every_completion_of_serving_is_checked(
+    each_assembly: Assembly, status: str, *, checked: bool
+) -> None:
+    release = each_assembly.template("Release")
+    pattern = _pattern(release, "Rollouts")
+    (prefix,) = Resolver(each_assembly, release).strings(pattern["detail"]["stack-id"][0]["prefix"])
+    pattern["detail"]["stack-id"] = [{"prefix": prefix}]
+    assert prefix.endswith(f":stack/flights-{each_assembly.stage}-serving/")
+    event = completion_event(status)
+    event["detail"]["stack-id"] = f"{prefix}d0a825a0"
+    assert _matches(pattern, event) is checked
+    event["detail"]["stack-id"] = f"{prefix[:-1]}-two/d0a825a0"
+    assert not _matches(pattern, event)
+
+
+def _rule(release: Template, part: str) -> dict[str, Any]:
+    (found,) = [
+        rule["Properties"]
+        for name, rule in release.resources("AWS::Events::Rule").items()
+        if name.startswith(part)
+    ]
+    properties: dict[str, Any] = found
+    return properties
+
+
+def _pattern(release: Template, part: str) -> dict[str, Any]:
+    return copy.deepcopy(_rule(release, part)["EventPattern"])
+
+
+def _matches(pattern: Any, event: Any) -> bool:
+    """EventBridge's matching, as far as these patterns use it: values, prefixes, nested objects."""
+    if isinstance(pattern, dict):
+        return all(key in event and _matches(inner, event[key]) for key, inner in pattern.items())
+    return any(
+        event.startswith(choice["prefix"]) if isinstance(choice, dict) else event == choice
+        for choice in pattern
+    )
+
+
+@pytest.mark.parametrize("part", FUNCTIONS.values())
+def test_events_wait_in_one_ordered_group_without_repetition(release: Template, part: str) -> None:
+    (target,) = _rule(release, part)["Targets"]
+    queue = release.resources()[target["Arn"]["Fn::GetAtt"][0]]["Properties"]
+    assert queue["FifoQueue"] is True
+    assert queue["ContentBasedDeduplication"] is True, "EventBridge sends no deduplication id"
+    assert target["SqsParameters"] == {"MessageGroupId": "serving"}
+
+
+@pytest.mark.parametrize("part", FUNCTIONS.values())
+def test_what_cannot_be_delivered_or_handled_is_kept(release: Template, part: str) -> None:
+    (target,) = _rule(release, part)["Targets"]
+    undelivered = release.resources()[target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0]]["Properties"]
+    assert "FifoQueue" not in undelivered, "EventBridge takes no FIFO queue for dead letters"
+    queue = release.resources()[target["Arn"]["Fn::GetAtt"][0]]["Properties"]
+    given_up = queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
+    assert release.resources()[given_up]["Properties"]["FifoQueue"] is True
+
+
+@pytest.mark.parametrize("part", FUNCTIONS.values())
+def test_the_queue_outlasts_the_longest_rollout(release: Template, stage: config.Config, part: str) -> None:
+    (target,) = _rule(release, part)["Targets"]
+    queue = release.resources()[target["Arn"]["Fn::GetAtt"][0]]["Properties"]
+    waits = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+    assert 2 * stage.serving.timeout_seconds <= waits < queue["MessageRetentionPeriod"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] <= 1_000
+    timeouts = {f["Properties"]["Timeout"] for f in release.resources("AWS::Lambda::Function").values()}
+    assert queue["VisibilityTimeout"] == 6 * max(timeouts)
+
+
+def test_a_function_is_given_one_event_at_a_time_and_may_hand_it_back(release: Template) -> None:
+    mappings = [m["Properties"] for m in release.resources("AWS::Lambda::EventSourceMapping").values()]
+    assert [(m["BatchSize"], m["FunctionResponseTypes"]) for m in mappings] == [
+        (1, ["ReportBatchItemFailures"]),
+        (1, ["ReportBatchItemFailures"]),
+    ]
+
+
+def test_only_its_own_rule_may_send_to_a_queue(release: Template) -> None:
+    for policy in release.resources("AWS::SQS::QueuePolicy").values():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]:
+            if statement["Effect"] == "Allow":
+                source = statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::GetAtt"][0]
+                assert release.resources()[source]["Type"] == "AWS::Events::Rule"
+                assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+
+
+def test_a_difference_raises_the_alarm_on_the_metric_the_function_publishes(
+    release: Template, stage: config.Config
+) -> None:
+    (alarm,) = [item["Properties"] for item in release.resources("AWS::CloudWatch::Alarm").values()]
+    (function,) = [
+        item["Properties"]["Environment"]["Variables"]
+        for item in release.resources("AWS::Lambda::Function").values()
+        if item["Properties"]["Handler"] == "lambdas.check_rollout.handler"
+    ]
+    assert alarm["MetricName"] == check_rollout.METRIC
+    assert alarm["Namespace"] == function["POWERTOOLS_METRICS_NAMESPACE"] == stage.prefix
+    assert alarm["Dimensions"] == [{"Name": "service", "Value": function["POWERTOOLS_SERVICE_NAME"]}]
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 1)
+
+
+@pytest.mark.parametrize("module", [release_model, check_rollout])
+def test_every_setting_of_the_functions_is_in_their_environment(release: Template, module: Any) -> None:
+    (variables,) = [
+        item["Properties"]["Environment"]["Variables"]
+        for item in release.resources("AWS::Lambda::Function").values()
+        if item["Properties"]["Handler"] == f"{module.__name__}.handler"
+    ]
+    assert {field.name.upper() for field in dataclasses.fields(module.Settings)} <= set(variables)
