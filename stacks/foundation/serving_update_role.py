@@ -1,5 +1,7 @@
 """The role CloudFormation uses when an approved model updates Serving."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -8,7 +10,8 @@ from constructs import Construct
 from stacks.config import Config
 from stacks.permissions import allow
 
-_NAMED_BY_CLOUDFORMATION = "CloudFormation generates these names, because a replacement needs a new one."
+_GENERATED = "CloudFormation generates these names, because a replacement needs a new one."
+_SLASH, _COLON = cdk.ArnFormat.SLASH_RESOURCE_NAME, cdk.ArnFormat.COLON_RESOURCE_NAME
 
 
 class ServingUpdateRole(iam.Role):
@@ -29,124 +32,102 @@ class ServingUpdateRole(iam.Role):
             assumed_by=iam.ServicePrincipal("cloudformation.amazonaws.com"),
         )
         self._stack = cdk.Stack.of(self)
-        self._allow_models(config, model_role)
-        self._allow_endpoint(config, key)
-        self._allow_alarms(config)
-        self._allow_scaling()
-        allow(
-            self,
-            ["ssm:GetParameters"],
-            [self._arn("ssm", "parameter", "cdk-bootstrap/*/version")],
-            because="Every CDK template reads the version of its bootstrap stack, whose qualifier is the account's.",
-        )
+        self._allow_sagemaker(config)
+        self._allow_alarms_and_scaling(config)
+        self._allow_what_they_need(model_role, key)
 
-    def _allow_models(self, config: Config, model_role: iam.IRole) -> None:
-        models = [self._arn("sagemaker", kind, "*") for kind in ("model", "endpoint-config")]
-        for actions, condition in (
-            (("CreateModel", "CreateEndpointConfig", "AddTags"), "aws:RequestTag"),
-            (("DeleteModel", "DeleteEndpointConfig"), "aws:ResourceTag"),
-        ):
-            allow(
-                self,
-                [f"sagemaker:{action}" for action in actions],
-                models,
-                because=_NAMED_BY_CLOUDFORMATION,
-                conditions={
-                    "StringEquals": {f"{condition}/{tag}": v for tag, v in sorted(config.tags.items())}
-                },
-            )
-        allow(
-            self,
-            ["sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel", "sagemaker:ListTags"],
-            models,
-            because=_NAMED_BY_CLOUDFORMATION,
-        )
-        allow(
-            self,
-            ["sagemaker:DescribeModelPackage"],
-            [self._arn("sagemaker", "model-package", f"{config.prefix}/*")],
-            because="Any version of this app's model package group may be the approved one.",
-        )
-        allow(
-            self,
-            ["iam:PassRole"],
-            [model_role.role_arn],
-            conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
-        )
-
-    def _allow_endpoint(self, config: Config, key: kms.IKey) -> None:
+    def _allow_sagemaker(self, config: Config) -> None:
+        configs = self._arn("sagemaker", "endpoint-config", "*")
+        models = [self._arn("sagemaker", "model", "*"), configs]
         endpoint = self._arn("sagemaker", "endpoint", config.endpoint_name)
-        allow(
-            self,
-            ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"],
-            [endpoint, self._arn("sagemaker", "endpoint-config", "*")],
-            because=_NAMED_BY_CLOUDFORMATION,
-        )
-        allow(
-            self,
-            [
-                "sagemaker:AddTags",
-                "sagemaker:DeleteEndpoint",
-                "sagemaker:DescribeEndpoint",
-                "sagemaker:ListTags",
-                "sagemaker:UpdateEndpointWeightsAndCapacities",
-            ],
+        versions = self._arn("sagemaker", "model-package", f"{config.prefix}/*")
+
+        def tagged(key: str) -> Mapping[str, Mapping[str, object]]:
+            return {"StringEquals": {f"{key}/{tag}": value for tag, value in sorted(config.tags.items())}}
+
+        create, delete = "CreateModel CreateEndpointConfig AddTags", "DeleteModel DeleteEndpointConfig"
+        self._allow("sagemaker", create, models, because=_GENERATED, conditions=tagged("aws:RequestTag"))
+        self._allow("sagemaker", delete, models, because=_GENERATED, conditions=tagged("aws:ResourceTag"))
+        self._allow("sagemaker", "DescribeEndpointConfig DescribeModel ListTags", models, because=_GENERATED)
+        self._allow("sagemaker", "CreateEndpoint UpdateEndpoint", [endpoint, configs], because=_GENERATED)
+        self._allow(
+            "sagemaker",
+            "AddTags DeleteEndpoint DescribeEndpoint ListTags UpdateEndpointWeightsAndCapacities",
             [endpoint],
         )
-        # The instances' volumes are encrypted through a grant that SageMaker makes on the caller's behalf.
-        allow(
-            self,
-            ["kms:CreateGrant", "kms:DescribeKey"],
-            [key.key_arn],
-            conditions={"StringEquals": {"kms:ViaService": f"sagemaker.{self._stack.region}.amazonaws.com"}},
+        self._allow(
+            "sagemaker",
+            "DescribeModelPackage",
+            [versions],
+            because="Any version of this app may be approved.",
         )
 
-    def _allow_alarms(self, config: Config) -> None:
+    def _allow_alarms_and_scaling(self, config: Config) -> None:
         names = (f"{config.stack_name('Serving')}-*", f"TargetTracking-endpoint/{config.endpoint_name}/*")
-        allow(
-            self,
-            [
-                "cloudwatch:DeleteAlarms",
-                "cloudwatch:DescribeAlarms",
-                "cloudwatch:ListTagsForResource",
-                "cloudwatch:PutMetricAlarm",
-                "cloudwatch:TagResource",
-                "cloudwatch:UntagResource",
-            ],
-            [self._arn("cloudwatch", "alarm", name, cdk.ArnFormat.COLON_RESOURCE_NAME) for name in names],
+        self._allow(
+            "cloudwatch",
+            "DeleteAlarms DescribeAlarms ListTagsForResource PutMetricAlarm TagResource UntagResource",
+            [self._arn("cloudwatch", "alarm", name, _COLON) for name in names],
             because="CloudFormation names the alarms of Serving; target tracking names its own, for this endpoint.",
         )
-
-    def _allow_scaling(self) -> None:
-        service = "application-autoscaling"
-        allow(
-            self,
-            [
-                f"{service}:DeleteScalingPolicy",
-                f"{service}:DeregisterScalableTarget",
-                f"{service}:ListTagsForResource",
-                f"{service}:PutScalingPolicy",
-                f"{service}:RegisterScalableTarget",
-                f"{service}:TagResource",
-                f"{service}:UntagResource",
-            ],
-            [self._arn(service, "scalable-target", "*")],
+        scaling = "application-autoscaling"
+        self._allow(
+            scaling,
+            "DeleteScalingPolicy DeregisterScalableTarget ListTagsForResource PutScalingPolicy "
+            "RegisterScalableTarget TagResource UntagResource",
+            [self._arn(scaling, "scalable-target", "*")],
             because="Application Auto Scaling generates the id of a target.",
         )
-        allow(
-            self,
-            [f"{service}:DescribeScalableTargets", f"{service}:DescribeScalingPolicies"],
+        self._allow(
+            scaling,
+            "DescribeScalableTargets DescribeScalingPolicies",
             ["*"],
             because="IAM cannot limit these two reads to a resource (Service Authorization Reference).",
         )
 
-    def _arn(
-        self,
-        service: str,
-        resource: str,
-        name: str,
-        arn_format: cdk.ArnFormat = cdk.ArnFormat.SLASH_RESOURCE_NAME,
-    ) -> str:
+    def _allow_what_they_need(self, model_role: iam.IRole, key: kms.IKey) -> None:
+        to_sagemaker = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+        self._allow("iam", "PassRole", [model_role.role_arn], conditions=to_sagemaker)
+        # Application Auto Scaling acts with a role of AWS's own making, which the first registration in an account creates.
+        autoscaler = "sagemaker.application-autoscaling.amazonaws.com"
+        self._allow(
+            "iam",
+            "CreateServiceLinkedRole",
+            [
+                self._stack.format_arn(
+                    service="iam",
+                    region="",
+                    resource=f"role/aws-service-role/{autoscaler}",
+                    resource_name="AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint",
+                )
+            ],
+            conditions={"StringEquals": {"iam:AWSServiceName": autoscaler}},
+        )
+        # The instances' volumes are encrypted through a grant that SageMaker makes on the caller's behalf.
+        sagemaker = f"sagemaker.{self._stack.region}.amazonaws.com"
+        on_behalf = {"StringEquals": {"kms:ViaService": sagemaker}}
+        self._allow("kms", "CreateGrant DescribeKey", [key.key_arn], conditions=on_behalf)
+        bootstrap = self._arn("ssm", "parameter", "cdk-bootstrap/*/version")
+        self._allow(
+            "ssm",
+            "GetParameters",
+            [bootstrap],
+            because="Every CDK template reads the version of its bootstrap stack, whose qualifier is the account's.",
+        )
+
+    def _arn(self, service: str, resource: str, name: str, arn_format: cdk.ArnFormat = _SLASH) -> str:
         return self._stack.format_arn(
             service=service, resource=resource, resource_name=name, arn_format=arn_format
         )
+
+    def _allow(
+        self,
+        service: str,
+        actions: str,
+        resources: list[str],
+        *,
+        because: str = "",
+        conditions: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        named = [f"{service}:{action}" for action in actions.split()]
+        allow(self, named, resources, because=because, conditions=conditions)
