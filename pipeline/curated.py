@@ -73,8 +73,8 @@ def _array(values: pa.ChunkedArray, kind: ColumnType) -> Array:
         return np.array(values.to_pylist(), dtype=object)
     if kind == "timestamp":
         # Arrow stores instants in UTC; a time without a zone is taken as UTC.
-        return values.to_numpy().astype("datetime64[s]")
-    return values.cast(pa.float64()).to_numpy()
+        return np.asarray(values.to_numpy(), dtype="datetime64[s]")
+    return np.asarray(values.cast(pa.float64()).to_numpy())
 
 
 def label(table: pa.Table, schema: Schema, problem_type: ProblemType) -> Array:

@@ -26,6 +26,7 @@ Columns = Mapping[str, Array]
 
 VERSION = 1
 UNSEEN = -1
+_ABSENT = -2
 
 
 class FeatureError(ValueError):
@@ -45,7 +46,9 @@ _DERIVATIONS: Mapping[str, Callable[[Array], Array]] = {"day_of_week": day_of_we
 class _Encoder(Protocol):
     """One fitted feature: the outputs it fills, what it learned, and how it fills them."""
 
-    outputs: Sequence[str]
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names of the matrix's columns that it fills."""
 
     def state(self) -> dict[str, Any]:
         """What was learned, as JSON values."""
@@ -117,11 +120,9 @@ class _Labelled:
         return {"categories": self.categories}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        codes = self._codes
-        found = [codes.get(value, UNSEEN) for value in values.tolist()]
-        out[:, 0] = found
-        out[_missing(values), 0] = np.nan
-        return int((out[:, 0] == UNSEEN).sum())
+        found = _codes(self._codes, values)
+        out[:, 0] = np.where(found == _ABSENT, np.nan, found) if found.min() == _ABSENT else found
+        return int((found == UNSEEN).sum())
 
 
 class _OneHot:
@@ -136,14 +137,10 @@ class _OneHot:
         return {"categories": self.categories}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        codes = self._codes
-        unseen = 0
-        found = np.array([codes.get(value, UNSEEN) for value in values.tolist()])
+        found = _codes(self._codes, values)
         rows = np.flatnonzero(found >= 0)
         out[rows, found[rows]] = 1
-        if len(rows) < len(found):
-            unseen = int((~_missing(values) & (found < 0)).sum())
-        return unseen
+        return int((found == UNSEEN).sum())
 
 
 _ENCODERS: Mapping[Encoding, Callable[[str, Mapping[str, Any]], _Encoder]] = {
@@ -263,6 +260,14 @@ def _learn(feature: Feature, values: Array) -> dict[str, Any]:
             return {"offset": 0.0, "scale": 1.0}
         case "log":
             return {}
+
+
+def _codes(known: Mapping[object, int], values: Array) -> npt.NDArray[np.int64]:
+    """Each value's number in `known`, UNSEEN or _ABSENT. One look-up a value, which is what a single record needs."""
+    found = np.array([known.get(value, UNSEEN) for value in values.tolist()])
+    if found.min() == UNSEEN:
+        found[_missing(values)] = _ABSENT
+    return found
 
 
 def _missing(values: Array) -> npt.NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.schema import Label, ProblemType
 # The first model is the one that may be registered; the second, if any, its baseline.
 COLOURS = ("#1f4e79", "#c55a11")
 GREY = "#7f7f7f"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,

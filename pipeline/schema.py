@@ -303,10 +303,34 @@ def _check(schema: Schema, source: str) -> None:
 def _check_features(schema: Schema, fail: Callable[[str, object, str], SchemaError]) -> None:
     if not schema.features:
         raise fail("features", [], "a model needs at least one feature.")
+    names = [feature.name for feature in schema.features]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise fail("features", repeated, "named twice. Keep one encoding of each.")
+    sources = {derived.name: derived.source for derived in schema.derived}
+    for derived in schema.derived:
+        if schema.column(derived.source).type != "timestamp":
+            raise fail(f"derived.{derived.name}", derived.source, f"{derived.function} needs a timestamp.")
     for feature in schema.features:
-        if feature.name in schema.leakage or feature.name == schema.label.column:
+        source = sources.get(feature.name, feature.name)
+        if source in schema.leakage or source == schema.label.column:
             raise fail(
                 "features", feature.name, "known only after the fact (leakage). Remove it from features."
             )
-        if (feature.encoding == "bin") != (feature.bins is not None):
-            raise fail(f"features.{feature.name}.bins", feature.bins, "goes with encoding 'bin', only.")
+        _check_encoding(feature, "float" if feature.name in sources else schema.column(source).type, fail)
+    if schema.column(schema.label.column).type not in {"int", "float"}:
+        raise fail("label.column", schema.label.column, "must be of type int or float.")
+
+
+def _check_encoding(
+    feature: Feature, kind: ColumnType, fail: Callable[[str, object, str], SchemaError]
+) -> None:
+    key = f"features.{feature.name}"
+    categorical = feature.encoding in {"label", "one_hot"}
+    if kind == "timestamp":
+        raise fail(key, feature.encoding, "a time is no feature by itself. Derive one from it (day_of_week).")
+    if kind == "string" and not categorical:
+        raise fail(key, feature.encoding, "a string takes 'label' or 'one_hot'.")
+    if (feature.encoding == "bin") != (feature.bins is not None):
+        raise fail(f"{key}.bins", feature.bins, "goes with encoding 'bin', only.")
+    if feature.bins is not None and feature.bins < 2:
+        raise fail(f"{key}.bins", feature.bins, "must be at least 2.")

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from pipeline.schema import SchemaError
+
 # "How Amazon SageMaker AI Processes Training Output" and "Save and Access Metadata Information About Your Processing
 # Job" (SageMaker AI Developer Guide): the first kilobyte becomes FailureReason or ExitMessage.
 REASON_BYTES = 1024
@@ -45,7 +47,7 @@ def run(main: Callable[[Sequence[str]], None], *, reason_file: str) -> int:
     try:
         main(sys.argv[1:])
     except Exception as error:  # noqa: BLE001 - whatever went wrong, SageMaker must be told why
-        known = isinstance(error, StepError)
+        known = isinstance(error, StepError | SchemaError)
         reason = str(error) if known else "".join(traceback.format_exception(error))
         print(reason, file=sys.stderr)
         output = Path(os.environ.get("SM_OUTPUT_DIR", "/opt/ml/output"))

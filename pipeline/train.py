@@ -2,7 +2,7 @@ r"""Train (script mode in AWS's XGBoost image): encoded splits in, a model folde
 
 SageMaker passes hyperparameters as flags (`--num_round 200`) and folders as SM_* variables; each folder is a flag too,
 so the step runs without any toolkit. Metric lines for `metric_definitions`: `[12]\ttrain-logloss:…\tvalidation-logloss:…`
-while training (`rmse` for regression), and `validation-auc=0.7;` at the end.
+while training (`rmse` for regression), and `train-auc:0.7` and `validation-auc:0.7` at the end, as every other metric.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Hyperparameter:
         return value
 
 
-# XGBoost's names and meanings ("XGBoost Parameters"); the linear model's are scikit-learn's (alpha) and ours (epochs).
+# XGBoost's names and meanings ("XGBoost Parameters"); the linear model's are scikit-learn's SGDClassifier's, and
+# `epochs`, the passes over the training rows.
 HYPERPARAMETERS: Mapping[Estimator, Mapping[str, Hyperparameter]] = {
     "xgboost": {
         "num_round": Hyperparameter(200, low=1, high=10_000),
@@ -75,7 +76,8 @@ HYPERPARAMETERS: Mapping[Estimator, Mapping[str, Hyperparameter]] = {
         "device": Hyperparameter("cpu", choices=("cpu", "cuda")),
     },
     "linear": {
-        "epochs": Hyperparameter(10, low=1, high=1000),
+        "epochs": Hyperparameter(20, low=1, high=1000),
+        "eta0": Hyperparameter(0.001, high=1, above=True),
         "alpha": Hyperparameter(0.0001, high=1e6, above=True),
     },
 }
@@ -146,23 +148,23 @@ def train(
         model = estimators.fit_linear(first, validation, problem_type, parameters)
         predict = predictors.linear(model)
     seconds = time.monotonic() - started
-    predicted = predict(validation.x)
-    classify = problem_type == "classification"
-    threshold = metrics.best_threshold(validation.y, predicted) if classify else None
-    quality = (
-        metrics.classification(validation.y, predicted, threshold)
-        if threshold is not None
-        else metrics.regression(validation.y, predicted, features=validation.x.shape[1])
-    )
+    scores = [predict(part.x) for part in parts]
+    threshold = metrics.best_threshold(validation.y, scores[1]) if problem_type == "classification" else None
+    quality = {}
+    for name, part, score in zip(("train", "validation"), parts, scores, strict=True):
+        found = (
+            metrics.regression(part.y, score, features=part.x.shape[1])
+            if threshold is None
+            else metrics.classification(part.y, score, threshold)
+        )
+        quality[name] = {key: metric["value"] for key, metric in found.items() if "value" in metric}
     return model, {
         "problem_type": problem_type,
         "estimator": estimator,
         "hyperparameters": parameters,
         "threshold": threshold,
         "rows": {"train": len(first.y), "validation": len(validation.y)},
-        "validation_metrics": {
-            name: metric["value"] for name, metric in quality.items() if "value" in metric
-        },
+        "metrics": quality,
         "training_seconds": round(seconds, 3),
         "versions": {
             "python": platform.python_version(),
@@ -190,8 +192,9 @@ def main(argv: Sequence[str]) -> None:
     model, metadata = train(parts, options.problem_type, options.estimator, parameters)
 
     write_model(options.model_dir, model, transform, data, metadata)
-    for name, value in metadata["validation_metrics"].items():
-        print(f"validation-{name}={value:.6f};")
+    for split, values in metadata["metrics"].items():
+        for name, value in values.items():
+            print(f"{split}-{name}:{value:.6f}")
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | None]]:
