@@ -5,31 +5,52 @@ import sys
 
 import aws_cdk as cdk
 
+from pipeline.schema import SchemaError
 from stacks import cli
 from stacks import config as configuration
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
+from stacks.monitoring.stack import Monitoring
+from stacks.processing.stack import Processing
 from stacks.release.stack import Release
 from stacks.serving.stack import Serving
+from stacks.training.stack import Training
+
+
+def build(app: cdk.App) -> None:
+    """Every stack of the chosen stage; values cross one way, from Foundation outward."""
+    config = configuration.load(app.node.get_all_context())
+    foundation = Foundation(app, "Foundation", config=config)
+    ingestion = Ingestion(app, "Ingestion", config=config, foundation=foundation)
+    processing = Processing(app, "Processing", config=config, foundation=foundation)
+    training = Training(app, "Training", config=config, foundation=foundation, processing=processing)
+    Serving(app, "Serving", config=config, foundation=foundation)
+    release = Release(app, "Release", config=config, foundation=foundation)
+    Monitoring(
+        app,
+        "Monitoring",
+        config=config,
+        foundation=foundation,
+        ingestion=ingestion,
+        processing=processing,
+        training=training,
+        release=release,
+    )
 
 
 def main() -> None:
-    """Synthesize every stack of the chosen stage; a wrong configuration or CLI is one message and exit code 1."""
+    """Synthesize; a wrong configuration, schema or CLI is one message and exit code 1."""
     if complaint := cli.complaint(os.environ):
         sys.exit(complaint)
     app = cdk.App()
-    try:
-        config = configuration.load(app.node.get_all_context())
-    except configuration.ConfigError as error:
-        sys.exit(str(error))
     if os.environ.get("CDK_VALIDATION") != "false":
         import cdk_nag  # noqa: PLC0415 - a quarter of a second that a synth without validation saves
 
         cdk.Validations.of(app).add_plugins(cdk_nag.AwsSolutionsChecks(app))
-    foundation = Foundation(app, "Foundation", config=config)
-    Ingestion(app, "Ingestion", config=config, foundation=foundation)
-    Serving(app, "Serving", config=config, foundation=foundation)
-    Release(app, "Release", config=config, foundation=foundation)
+    try:
+        build(app)
+    except (configuration.ConfigError, SchemaError) as error:
+        sys.exit(str(error))
     app.synth()
 
 
