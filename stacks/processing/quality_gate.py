@@ -14,7 +14,9 @@ from stacks.pipeline_code import glue_code, script
 from stacks.processing.network_connection import NetworkConnection
 from stacks.processing.role import GlueRole
 
-TABLE = "raw_batch"
+# One table for each way in; a folder that never got a file has none, and the job leaves it out.
+FOLDERS = ("batch", "stream")
+TABLES = "raw_*"
 
 
 class QualityGate(Construct):
@@ -52,8 +54,8 @@ class QualityGate(Construct):
         )
 
         run_role = self._role("RunRole", "Evaluates data quality rules", foundation, connection=None)
-        run_role.read_folders(foundation.raw, "batch")
-        run_role.use_tables(database, TABLE, ["glue:GetDatabase", "glue:GetPartitions", "glue:GetTable"])
+        run_role.read_folders(foundation.raw, *FOLDERS)
+        run_role.use_tables(database, TABLES, ["glue:GetDatabase", "glue:GetPartitions", "glue:GetTable"])
         allow(
             run_role,
             [
@@ -71,7 +73,7 @@ class QualityGate(Construct):
         entry = script(self, "Script", "quality.py")
         role = self._role("Role", "Starts and judges the evaluation", foundation, connection=connection)
         role.read_assets(entry, package)
-        role.use_tables(database, TABLE, ["glue:GetDatabase", "glue:GetTable"])
+        role.use_tables(database, TABLES, ["glue:GetDatabase", "glue:GetTable"])
         allow(
             role,
             [
@@ -100,7 +102,7 @@ class QualityGate(Construct):
             ),
             default_arguments={
                 "--database": database,
-                "--table": TABLE,
+                "--tables": ",".join(f"raw_{folder}" for folder in FOLDERS),
                 "--ruleset": self.ruleset_name,
                 "--role": run_role.role_arn,
             },

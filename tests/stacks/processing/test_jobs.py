@@ -105,7 +105,7 @@ def test_the_ruleset_is_the_schemas_and_names_no_table(each_assembly: Assembly) 
     assert _arguments(each_assembly, "QualityGateJob")["--ruleset"] == ruleset["Name"]
 
 
-def test_the_gate_judges_a_table_that_the_raw_crawler_makes(each_assembly: Assembly) -> None:
+def test_the_gate_judges_both_tables_of_rows_that_the_raw_crawler_makes(each_assembly: Assembly) -> None:
     arguments = _arguments(each_assembly, "QualityGateJob")
     crawlers = each_assembly.template("Processing").resources("AWS::Glue::Crawler")
     resolver = Resolver(each_assembly, each_assembly.template("Processing"))
@@ -115,7 +115,7 @@ def test_the_gate_judges_a_table_that_the_raw_crawler_makes(each_assembly: Assem
         for target in crawler["Properties"]["Targets"]["S3Targets"]
     }
     assert made == {"raw_batch", "raw_stream", "raw_weather", "raw_planes", "curated_flights"}
-    assert arguments["--table"] in made
+    assert set(arguments["--tables"].split(",")) == {"raw_batch", "raw_stream"} < made
 
 
 def test_the_gate_hands_glue_one_role_and_no_other_service(each_assembly: Assembly) -> None:

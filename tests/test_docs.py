@@ -1,0 +1,109 @@
+"""The documents tell the truth: links resolve, commands exist, and template excerpts stand in the templates."""
+
+import importlib.util
+import json
+import re
+import subprocess
+
+import pytest
+
+from tools.assembly import ROOT
+
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+EXAM_MAP = ROOT / "docs" / "exam-map.md"
+
+LINK = re.compile(r"\]\(([^)#\s]+)?(#[^)\s]+)?\)")
+FENCE = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
+
+
+def anchor(heading):
+    """GitHub's anchor of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def anchors(document):
+    return {anchor(line.lstrip("# ")) for line in document.read_text().splitlines() if line.startswith("#")}
+
+
+def broken_links(document):
+    for path, fragment in LINK.findall(FENCE.sub("", document.read_text())):
+        if "://" in path:
+            continue
+        target = (document.parent / path).resolve() if path else document
+        if not target.exists():
+            yield path
+        elif fragment and target.suffix == ".md" and fragment[1:] not in anchors(target):
+            yield path + fragment
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_resolves(document):
+    assert list(broken_links(document)) == []
+
+
+def test_every_decision_is_listed_and_short():
+    for note in (ROOT / "docs" / "decisions").glob("*.md"):
+        assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", note.name), note.name
+        assert len(note.read_text().splitlines()) <= 40, f"{note.name}: a decision note is a few lines"
+
+
+def commands(document):
+    """Every command line in a shell block, and every `make x` or `python -m x` in backticks."""
+    text = document.read_text()
+    for language, _, body in FENCE.findall(text):
+        if language in {"sh", "bash", "console"}:
+            yield from (line.split("#")[0].strip() for line in body.splitlines())
+    yield from re.findall(r"`((?:make|python -m) [^`]+)`", FENCE.sub("", text))
+
+
+def make_targets():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_exists(document):
+    targets = make_targets()
+    for command in commands(document):
+        if target := re.match(r"make (?:[A-Z]+=\S+ )*([a-z-]+)", command):
+            assert target[1] in targets, command
+        if module := re.search(r"python -m ([a-z_.]+)", command):
+            assert module[1] == "venv" or importlib.util.find_spec(module[1]), command
+
+
+def contains(whole, part):
+    """Whether every key and value of `part` stands in `whole`; a list's items may stand anywhere in the list."""
+    if isinstance(part, dict):
+        return isinstance(whole, dict) and all(
+            key in whole and contains(whole[key], value) for key, value in part.items()
+        )
+    if isinstance(part, list):
+        return isinstance(whole, list) and all(any(contains(item, one) for item in whole) for one in part)
+    return whole == part
+
+
+def rows():
+    """(heading, body) of each feature row of the exam map."""
+    parts = re.split(r"^### ", EXAM_MAP.read_text(), flags=re.MULTILINE)[1:]
+    return [part.split("\n", 1) for part in parts]
+
+
+@pytest.mark.parametrize(("heading", "body"), rows(), ids=lambda text: text.split(" ")[0])
+def test_a_row_of_the_exam_map_has_question_file_excerpt_and_command(heading, body, assembly):
+    assert re.match(r"[DMPOR]\d+ ", heading)
+    assert "**Question.**" in body
+    assert re.search(r"\*\*File\.\*\* .*\]\(\.\./", body), "a link to the file that answers"
+    assert re.search(r"\*\*Command\.\*\* .*`", body)
+    for language, stack, excerpt in FENCE.findall(body):
+        if language == "json":
+            template = assembly("sandbox").template(stack.strip())
+            wanted = json.loads(excerpt)
+            assert any(contains(resource, wanted) for resource in template.resources().values()) or contains(
+                template.json, wanted
+            ), f"{heading}: not in {stack}: {excerpt}"
+
+
+def test_a_template_excerpt_that_is_not_in_the_template_is_found():
+    assert contains({"a": [{"b": 1}, {"c": 2}]}, {"a": [{"c": 2}]})
+    assert not contains({"a": [{"b": 1}]}, {"a": [{"b": 2}]})
+    assert not contains({"a": 1}, {"b": 1})
