@@ -38,30 +38,30 @@ IMAGES: Mapping[str, str] = {
 }
 
 # Where a request can ask for more than one local process with files can give: path → the values that it can.
-_ABSENT: frozenset[object] = frozenset()
+_ABSENT: tuple[object, ...] = ()
 _INTERPRETED: Mapping[str, Mapping[str, Collection[object]]] = {
     "Processing": {
-        "ProcessingResources.ClusterConfig.InstanceCount": {1},
-        "ProcessingInputs[*].AppManaged": {False},
+        "ProcessingResources.ClusterConfig.InstanceCount": (1,),
+        "ProcessingInputs[*].AppManaged": (False,),
         "ProcessingInputs[*].DatasetDefinition": _ABSENT,
-        "ProcessingInputs[*].S3Input.S3DataType": {"S3Prefix"},
-        "ProcessingInputs[*].S3Input.S3InputMode": {"File"},
-        "ProcessingInputs[*].S3Input.S3CompressionType": {"None"},
-        "ProcessingOutputConfig.Outputs[*].AppManaged": {False},
+        "ProcessingInputs[*].S3Input.S3DataType": ("S3Prefix",),
+        "ProcessingInputs[*].S3Input.S3InputMode": ("File",),
+        "ProcessingInputs[*].S3Input.S3CompressionType": ("None",),
+        "ProcessingOutputConfig.Outputs[*].AppManaged": (False,),
         "ProcessingOutputConfig.Outputs[*].FeatureStoreOutput": _ABSENT,
-        "ProcessingOutputConfig.Outputs[*].S3Output.S3UploadMode": {"EndOfJob"},
+        "ProcessingOutputConfig.Outputs[*].S3Output.S3UploadMode": ("EndOfJob",),
     },
     "Training": {
-        "ResourceConfig.InstanceCount": {1},
+        "ResourceConfig.InstanceCount": (1,),
         "ResourceConfig.InstanceGroups": _ABSENT,
         "AlgorithmSpecification.AlgorithmName": _ABSENT,
-        "AlgorithmSpecification.TrainingInputMode": {"File", "FastFile"},
-        "InputDataConfig[*].InputMode": {"File", "FastFile"},
-        "InputDataConfig[*].CompressionType": {"None"},
+        "AlgorithmSpecification.TrainingInputMode": ("File", "FastFile"),
+        "InputDataConfig[*].InputMode": ("File", "FastFile"),
+        "InputDataConfig[*].CompressionType": ("None",),
         "InputDataConfig[*].DataSource.FileSystemDataSource": _ABSENT,
         "InputDataConfig[*].DataSource.DatasetSource": _ABSENT,
-        "InputDataConfig[*].DataSource.S3DataSource.S3DataType": {"S3Prefix"},
-        "OutputDataConfig.CompressionType": {"GZIP"},
+        "InputDataConfig[*].DataSource.S3DataSource.S3DataType": ("S3Prefix",),
+        "OutputDataConfig.CompressionType": ("GZIP",),
     },
 }
 

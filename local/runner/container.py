@@ -20,6 +20,8 @@ from local.runner.process import Exit, Limits
 
 OPT_ML = "/opt/ml"
 HOST = "algo-1"
+LOG = "log.txt"  # in the job's folder
+NOT_FOUND = 127  # the exit code of a shell that finds no program
 # FailureReason and ExitMessage hold this much (API Reference); the last lines of a log stand in for a reason.
 REASON_LENGTH = 1024
 _TAIL = 5
@@ -36,7 +38,7 @@ class Container:
         self.folder, self._shown = folder, shown
         for name in (OPT_ML[1:], "home", "temporary"):
             (folder / name).mkdir(parents=True)
-        self.log = folder / "log.txt"
+        self._log = folder / LOG
 
     def path(self, inside: str) -> Path:
         """The file or folder that the container calls `inside`."""
@@ -75,27 +77,34 @@ class Container:
             **{name: self.remap(value) for name, value in environment.items()},
         }
         self.path(f"{OPT_ML}/output").mkdir(parents=True, exist_ok=True)
-        with self.log.open("w") as log:
+        with self._log.open("w") as log:
 
             def keep(line: str) -> None:
                 log.write(f"{line}\n")
                 on_line(line)
 
-            return process.run(
-                [self.remap(word) for word in command],
-                folder=self.path(folder),
-                environment=shown,
-                limits=limits,
-                on_line=keep,
-            )
+            try:
+                return process.run(
+                    [self.remap(word) for word in command],
+                    folder=self.path(folder),
+                    environment=shown,
+                    limits=limits,
+                    on_line=keep,
+                )
+            except OSError as error:  # the program is not there, or is no program
+                keep(f"{command[0]}: {error.strerror}")
+                return Exit(NOT_FOUND)
+
+    def output(self) -> str:
+        """All that the process printed."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def reason(self, inside: str) -> str:
         """What the job wrote about its failure, or else the last lines of its log; cut as the service cuts it."""
         path = self.path(inside)
         if path.is_file() and (text := path.read_text(errors="replace").strip()):
             return text[:REASON_LENGTH]
-        tail = self.log.read_text().strip().splitlines()[-_TAIL:] if self.log.exists() else []
-        return "\n".join(tail)[-REASON_LENGTH:]
+        return "\n".join(self.output().strip().splitlines()[-_TAIL:])[-REASON_LENGTH:]
 
 
 @contextlib.contextmanager

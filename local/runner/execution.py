@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from local.runner import check, jobs, storage
+from local.runner import check, storage
+from local.runner.container import LOG
 from local.runner.definition import Definition, Step, parse
 from local.runner.expressions import DefinitionError, ResolutionError, descend, holds, resolve
-from local.runner.jobs import Job, Setting
+from local.runner.jobs import TIME_LIMIT, Job, Setting, now
+from local.runner.processing import processing
+from local.runner.training import training
 
 # "PipelineExecutionStep", StepStatus; a step that never started is not in that list.
 StepStatus = Literal["Succeeded", "Failed", "Stopped"]
@@ -108,7 +111,7 @@ class _Execution:
         arn = setting.arn(f"pipeline/{pipeline.lower()}")
         self.arn = f"{arn}/execution/{self.id}"
         self.variables = {
-            "StartDateTime": _now().isoformat(),
+            "StartDateTime": now().isoformat(),
             "PipelineName": pipeline,
             "PipelineArn": arn,
             "PipelineExecutionId": self.id,
@@ -148,14 +151,14 @@ class _Execution:
         return taken and all(name in self.results for name in step.depends_on)
 
     def _step(self, step: Step) -> StepResult:
-        started = _now()
+        started = now()
         log = None
         properties: Mapping[str, Any] = {}
         try:
             properties = _RUN[step.type](self, step)
             status, reason = _status(properties)
             if step.type in check.IMAGES:
-                log = self._folder(step) / "log.txt"
+                log = self._folder(step) / LOG
         except (ResolutionError, storage.StorageError, _FailStepError) as error:
             status, reason = "Failed", str(error)
         except (
@@ -163,13 +166,13 @@ class _Execution:
             self.setting.sagemaker.exceptions.ClientError,
         ) as error:
             status, reason = "Failed", f"ClientError: {error}"
-        return StepResult(step.name, step.type, status, started, _now(), properties, reason, log)
+        return StepResult(step.name, step.type, status, started, now(), properties, reason, log)
 
     def processing(self, step: Step) -> Mapping[str, Any]:
-        return jobs.processing(resolve(step.arguments, self), self._job(step))
+        return processing(self._job(step))
 
     def training(self, step: Step) -> Mapping[str, Any]:
-        return jobs.training(resolve(step.arguments, self), self._job(step))
+        return training(self._job(step))
 
     def condition(self, step: Step) -> Mapping[str, Any]:
         return {"Outcome": _truth(all(holds(item, self) for item in step.arguments["Conditions"]))}
@@ -191,7 +194,8 @@ class _Execution:
         def on_line(line: str) -> None:
             self.on_event(Event(step.name, "line", line))
 
-        return Job(self._job_name(step), self._folder(step), self.setting, on_line)
+        request = resolve(step.arguments, self)
+        return Job(request, self._job_name(step), self._folder(step), self.setting, on_line)
 
     def _folder(self, step: Step) -> Path:
         return self.setting.work_dir / self.id / step.name
@@ -208,7 +212,7 @@ class _Execution:
         return self.values[name]
 
     def variable(self, name: str) -> str:
-        return _now().isoformat() if name == "CurrentDateTime" else self.variables[name]
+        return now().isoformat() if name == "CurrentDateTime" else self.variables[name]
 
     def property(self, step: str, path: str) -> Any:
         return descend(self.results[step].properties, path, f"step {step}")
@@ -216,7 +220,7 @@ class _Execution:
     def property_file(self, step: str, name: str, path: str) -> Any:
         file = self.graph.steps[step].property_files[name]
         uri = self.property(step, f"ProcessingOutputConfig.Outputs['{file.output}'].S3Output.S3Uri")
-        return self.json(f"{uri}/{file.path}", path)
+        return self.json(f"{uri.rstrip('/')}/{file.path}", path)
 
     def json(self, uri: str, path: str) -> Any:
         return descend(storage.read_json(self.setting.s3, uri), path, uri)
@@ -240,7 +244,7 @@ def _status(properties: Mapping[str, Any]) -> tuple[StepStatus, str]:
     """A step's status from its job's; a job that SageMaker stopped at its time limit has failed its step."""
     status = properties.get("ProcessingJobStatus") or properties.get("TrainingJobStatus") or "Completed"
     reason = str(properties.get("FailureReason", ""))
-    return ("Failed" if "MaxRuntimeExceeded" in reason else _ENDED[status]), reason
+    return ("Failed" if reason.startswith(TIME_LIMIT) else _ENDED[status]), reason
 
 
 def _answer(response: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +254,3 @@ def _answer(response: Mapping[str, Any]) -> dict[str, Any]:
 def _truth(value: object) -> str:
     """A Condition step's Outcome: the text true or false."""
     return "true" if value else "false"
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)

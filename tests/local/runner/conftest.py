@@ -57,20 +57,23 @@ class Cloud:
         return list(self.setting.sagemaker.list_models()["Models"])
 
 
+@pytest.fixture(scope="session")
+def clients() -> dict[str, Any]:
+    """Made once, because reading SageMaker's model takes half a second; moto answers them inside `mock_aws` only."""
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": REGION}
+    return {service: boto3.client(service, **keys) for service in ("s3", "sagemaker")}
+
+
 @pytest.fixture
-def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+def cloud(clients: dict[str, Any], tmp_path: Path) -> Iterator[Cloud]:
     with mock_aws():
-        s3, sagemaker = (boto3.client(service, region_name=REGION) for service in ("s3", "sagemaker"))
-        s3.create_bucket(Bucket=BUCKET)
-        sagemaker.create_model_package_group(ModelPackageGroupName=GROUP)
+        clients["s3"].create_bucket(Bucket=BUCKET)
+        clients["sagemaker"].create_model_package_group(ModelPackageGroupName=GROUP)
         images = {IMAGE: Path(sys.executable)}
-        yield Cloud(Setting(s3=s3, sagemaker=sagemaker, images=images, work_dir=tmp_path, grace_seconds=1))
+        yield Cloud(Setting(**clients, images=images, work_dir=tmp_path, grace_seconds=1))
 
 
 @pytest.fixture(scope="session")
-def service() -> Any:
+def service(clients: dict[str, Any]) -> Any:
     """SageMaker's own description of its operations, as every client carries it."""
-    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-    return boto3.client("sagemaker", region_name=REGION, **keys).meta.service_model
+    return clients["sagemaker"].meta.service_model
