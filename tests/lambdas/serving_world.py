@@ -48,7 +48,7 @@ def _client(service: str) -> tuple[Any, _Answers]:
 
 @dataclasses.dataclass
 class World:
-    """What AWS knows. `updates` are the UpdateStack calls that were accepted."""
+    """What AWS knows. `updates` are the UpdateStack calls that were accepted, of all `attempts`."""
 
     parameters: dict[str, str] = dataclasses.field(default_factory=lambda: {**DEFAULTS, "Kept": "as it is"})
     status: str = "CREATE_COMPLETE"
@@ -58,6 +58,7 @@ class World:
     running: int | None = None
     endpoint_status: str = "InService"
     updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    attempts: int = 0
 
     def serving(self, version: int) -> "World":
         """This world with `version` approved and in service."""
@@ -92,6 +93,7 @@ class World:
         return {"Stacks": [{"StackStatus": self.status, "Parameters": parameters, "Outputs": described}]}
 
     def _UpdateStack(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        self.attempts += 1
         if not self.status.endswith("_COMPLETE"):
             raise failure("UpdateStack", f"Stack:{STACK} is in {self.status} state and can not be updated.")
         given = {item["ParameterKey"]: item for item in asked["Parameters"]}

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lambdas import clients, release_model
+from lambdas import clients, release_model, serving_stack
 from tests.lambdas.conftest import Context
 from tests.lambdas.serving_world import (
     GROUP,
@@ -64,6 +64,14 @@ def test_an_approval_during_a_rollout_waits_in_the_queue(world: World, context: 
     world.finish()
     assert release_model.handler(message(approval_event(2)), context) == DONE
     assert world.parameters["ModelPackageArn"] == package(2)
+
+
+def test_an_older_approval_during_a_rollout_waits_to_see_whether_it_is_rolled_back(
+    world: World, context: Context
+) -> None:
+    world.serving(1)
+    release_model.handler(message(approval_event(3)), context)
+    assert release_model.handler(message(approval_event(2)), context) == AGAIN
 
 
 def test_an_older_approval_that_comes_late_does_not_replace_a_newer_one(
@@ -148,6 +156,13 @@ def test_a_stack_that_becomes_busy_between_two_calls_is_waited_for(
 
     monkeypatch.setattr(World, "_UpdateStack", refuse)
     assert release_model.handler(message(approval_event(1)), context) == AGAIN
+
+
+def test_serving_what_is_served_already_is_success(world: World) -> None:
+    cloudformation = world.serving(1).client("cloudformation")
+    stack = serving_stack.read(cloudformation, STACK)
+    serving_stack.serve(cloudformation, stack, model_package=package(1), role=ROLE, token="t-1")
+    assert (world.attempts, world.updates) == (1, [])
 
 
 @pytest.mark.filterwarnings("ignore:No application metrics")

@@ -53,7 +53,7 @@ def test_a_request_holds_at_most_our_number_of_records_in_order() -> None:
 
 
 def test_a_request_body_is_never_longer_than_the_api_takes() -> None:
-    size = stream_batch.MAXIMUM_RECORD_BYTES
+    size = 62_914  # a hundred of them fit, but not with the commas between them
     cut = stream_batch.chunks([flight(i, size) for i in range(200)])
     bodies = [len(stream_batch.body(chunk)) for chunk in cut]
     assert max(bodies) <= stream_batch.MAXIMUM_BODY_BYTES
@@ -92,10 +92,13 @@ def test_from_the_first_record_that_cannot_be_predicted_now_everything_goes_back
     assert (settled.duplicates, settled.returned) == (0, 4)
 
 
-def test_without_a_model_flights_are_counted_and_bad_records_still_refused() -> None:
+def test_without_a_model_flights_are_counted_and_bad_records_still_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def invoke(flights: list[Flight]) -> list[dict[str, Any]]:
         raise NoModelError
 
+    monkeypatch.setattr(stream_batch, "MAXIMUM_RECORDS", 1)
     batch = [received(0, event("a")), received(1, b"{"), received(2, event("b")), received(3, event("a"))]
     settled = stream_batch.settle(batch, FLIGHTS, invoke)
     assert (settled.skipped, settled.refused, settled.duplicates) == (2, {1: "malformed"}, 1)

@@ -42,6 +42,12 @@ def test_every_fault_is_named(changes: dict[str, Any], reasons: list[str]) -> No
     assert validation.faults(FLIGHTS, event("1", **changes)) == reasons
 
 
+def test_a_key_may_not_be_null_whatever_its_column_says() -> None:
+    columns = tuple(dataclasses.replace(column, nullable=True) for column in FLIGHTS.columns)
+    lenient = dataclasses.replace(FLIGHTS, columns=columns)
+    assert validation.faults(lenient, event("1", carrier=None, distance=None)) == ["null:carrier"]
+
+
 def test_a_column_that_is_not_there_is_missing_even_where_null_is_allowed() -> None:
     record = event("1")
     del record["tailnum"], record["event_id"]
