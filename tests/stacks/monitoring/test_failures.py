@@ -1,0 +1,189 @@
+"""Each failure is told, with a sentence; success is not."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.intrinsics import Resolver
+from tools.assembly import Assembly
+
+Event = dict[str, Any]
+HERE = "us-east-1:111122223333"
+# Samples as the services document them, cut to what a rule could look at; {} is the stage.
+FAILURES: dict[str, tuple[str, str, Event]] = {
+    "a record that was given up": (
+        "aws.s3",
+        "Object Created",
+        {"bucket": {"name": "raw"}, "object": {"key": "aws/lambda/0a1b/2026/11/22/x"}},
+    ),
+    "a record that was refused": (
+        "aws.s3",
+        "Object Created",
+        {"bucket": {"name": "raw"}, "object": {"key": "quarantine/date=2026-11-22/shardId-0-1.jsonl"}},
+    ),
+    "a failed job": ("aws.glue", "Glue Job State Change", {"jobName": "curatejob", "state": "FAILED"}),
+    "a job that took too long": (
+        "aws.glue",
+        "Glue Job State Change",
+        {"jobName": "curatejob", "state": "TIMEOUT"},
+    ),
+    "a failed quality gate": (
+        "aws.glue",
+        "Glue Job State Change",
+        {"jobName": "qualitygatejob", "state": "FAILED"},
+    ),
+    "a failed crawler": (
+        "aws.glue",
+        "Glue Crawler State Change",
+        {"crawlerName": "curatedcrawler", "state": "Failed"},
+    ),
+    "data of bad quality": (
+        "aws.glue-dataquality",
+        "Data Quality Evaluation Results Available",
+        {"state": "FAILED", "context": {"databaseName": "flights_{}"}},
+    ),
+    "a failed pipeline": (
+        "aws.sagemaker",
+        "SageMaker Model Building Pipeline Execution Status Change",
+        {
+            "pipelineArn": f"arn:aws:sagemaker:{HERE}:pipeline/flights-{{}}",
+            "currentPipelineExecutionStatus": "Failed",
+        },
+    ),
+    "an endpoint that rolls back": (
+        "aws.sagemaker",
+        "SageMaker Endpoint State Change",
+        {"EndpointName": "flights-{}", "EndpointStatus": "ROLLING_BACK"},
+    ),
+    "an endpoint that failed": (
+        "aws.sagemaker",
+        "SageMaker Endpoint State Change",
+        {"EndpointName": "flights-{}", "EndpointStatus": "FAILED"},
+    ),
+    "an update of Serving that was rolled back": (
+        "aws.cloudformation",
+        "CloudFormation Stack Status Change",
+        {
+            "stack-id": f"arn:aws:cloudformation:{HERE}:stack/flights-{{}}-serving/0a1b",
+            "status-details": {"status": "UPDATE_ROLLBACK_COMPLETE"},
+        },
+    ),
+    "an alarm of the endpoint": (
+        "aws.cloudwatch",
+        "CloudWatch Alarm State Change",
+        {"alarmName": "flights-{}-serving-AlarmsErrors", "state": {"value": "ALARM"}},
+    ),
+    "an endpoint that runs another model": (
+        "aws.cloudwatch",
+        "CloudWatch Alarm State Change",
+        {"alarmName": "flights-{}-release-Difference", "state": {"value": "ALARM"}},
+    ),
+}
+# What changes in a sample above, and must keep it quiet.
+QUIET: dict[str, tuple[str, Event]] = {
+    "an upload": ("a record that was given up", {"object": {"key": "batch/flights.csv"}}),
+    "another bucket": ("a record that was given up", {"bucket": {"name": "somebody-elses"}}),
+    "a job that succeeded": ("a failed job", {"state": "SUCCEEDED"}),
+    "another job": ("a failed job", {"jobName": "somebody-elses"}),
+    "a crawler that succeeded": ("a failed crawler", {"state": "Succeeded"}),
+    "data of good quality": ("data of bad quality", {"state": "SUCCEEDED"}),
+    "a pipeline that succeeded": ("a failed pipeline", {"currentPipelineExecutionStatus": "Succeeded"}),
+    "another pipeline": ("a failed pipeline", {"pipelineArn": f"arn:aws:sagemaker:{HERE}:pipeline/other"}),
+    "an endpoint in service": ("an endpoint that failed", {"EndpointStatus": "IN_SERVICE"}),
+    "another endpoint": ("an endpoint that failed", {"EndpointName": "other"}),
+    "a rollout that succeeded": (
+        "an update of Serving that was rolled back",
+        {"status-details": {"status": "UPDATE_COMPLETE"}},
+    ),
+    "an alarm that is over": ("an alarm of the endpoint", {"state": {"value": "OK"}}),
+    "an alarm of somebody else": ("an alarm of the endpoint", {"alarmName": "other"}),
+}
+
+
+def _matches(pattern: Any, value: Any) -> bool:
+    """The part of "Comparison operators for use in event patterns" (EventBridge User Guide) that the rules use."""
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(
+            key in value and _matches(below, value[key]) for key, below in pattern.items()
+        )
+    return any(
+        value.startswith(entry["prefix"]) if isinstance(entry, dict) else value == entry for entry in pattern
+    )
+
+
+def _resolve(resolver: Resolver, node: Any) -> Any:
+    if isinstance(node, list):
+        return [_resolve(resolver, item) for item in node]
+    if isinstance(node, dict) and not any(key == "Ref" or key.startswith("Fn::") for key in node):
+        return {key: _resolve(resolver, value) for key, value in node.items()}
+    return resolver.strings(node)[0]
+
+
+def _rules(assembly: Assembly) -> dict[str, dict[str, Any]]:
+    """Rules by logical id, patterns resolved; sample names lose the hash that CDK appends."""
+    template = assembly.template("Monitoring")
+    resolver = Resolver(assembly, template)
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: plain(value) for key, value in node.items()}
+        return [plain(item) for item in node] if isinstance(node, list) else _without_hash(node)
+
+    return {
+        name: {
+            **found["Properties"],
+            "EventPattern": plain(_resolve(resolver, found["Properties"]["EventPattern"])),
+        }
+        for name, found in template.resources("AWS::Events::Rule").items()
+    }
+
+
+def _without_hash(name: str) -> str:
+    return re.sub(r"^([a-z]+?)[0-9a-f]{8}$", r"\1", name)
+
+
+def _event(sample: tuple[str, str, Event], stage: str) -> Event:
+    source, detail_type, detail = sample
+    return {
+        "source": source,
+        "detail-type": detail_type,
+        "detail": json.loads(json.dumps(detail).replace("{}", stage)),
+    }
+
+
+def _told(assembly: Assembly, event: Event) -> list[str]:
+    return [name for name, rule in _rules(assembly).items() if _matches(rule["EventPattern"], event)]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_told_once(each_assembly: Assembly, failure: str) -> None:
+    assert len(_told(each_assembly, _event(FAILURES[failure], each_assembly.stage))) == 1
+
+
+@pytest.mark.parametrize("quiet", QUIET)
+def test_what_is_no_failure_of_ours_is_not_told(each_assembly: Assembly, quiet: str) -> None:
+    failure, change = QUIET[quiet]
+    event = _event(FAILURES[failure], each_assembly.stage)
+    event["detail"] |= change
+    assert _told(each_assembly, event) == []
+
+
+def test_every_rule_is_tried_here(each_assembly: Assembly) -> None:
+    tried = {
+        name
+        for sample in FAILURES.values()
+        for name in _told(each_assembly, _event(sample, each_assembly.stage))
+    }
+    assert tried == _rules(each_assembly).keys()
+
+
+def test_a_rule_tells_the_topic_what_happened_when_and_the_details(each_assembly: Assembly) -> None:
+    (topic,) = each_assembly.template("Monitoring").resources("AWS::SNS::Topic")
+    for rule in _rules(each_assembly).values():
+        (target,) = rule["Targets"]
+        assert target["Arn"] == {"Ref": topic}
+        text = json.loads(target["InputTransformer"]["InputTemplate"])
+        assert text == f"{rule['Description']}\n\n<time>\n<detail>"
+        assert set(target["InputTransformer"]["InputPathsMap"]) == {"time", "detail"}
