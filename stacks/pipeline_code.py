@@ -26,8 +26,8 @@ ROOT = Path(__file__).parent.parent
 
 # What SageMaker's containers never import: the builder of the definition and its output, and what Glue runs.
 NOT_IN_SAGEMAKER = ("definition.py", "definitions", "quality.py", "rules.py", "spark")
-# What Glue's jobs import; their own scripts are assets of their own.
-IN_GLUE = ("__init__.py", "rules.py", "schema.py", "schemas", "spark", "step.py")
+# What Glue's Spark job imports; a job's own script is an asset of its own.
+IN_GLUE = ("__init__.py", "schema.py", "schemas", "spark")
 
 _STORED_BLOCK = 0xFFFF  # the most that one stored block holds (RFC 1951, 3.2.4)
 

@@ -58,7 +58,7 @@ class Crawler(Construct):
             connection=connection,
         )
         role.read_folders(bucket, *folders)
-        role.use_tables(foundation.database_name, f"{prefix}*", CATALOG_ACTIONS)
+        role.use_tables(foundation.database_name, f"{prefix}*", actions=CATALOG_ACTIONS)
         crawler = glue.CfnCrawler(
             self,
             "Crawler",

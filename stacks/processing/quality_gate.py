@@ -2,7 +2,6 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_glue as glue
-from aws_cdk import aws_s3_assets as s3_assets
 from constructs import Construct
 
 from pipeline.rules import dqdl
@@ -16,7 +15,7 @@ from stacks.processing.role import GlueRole
 
 # One table for each way in; a folder that never got a file has none, and the job leaves it out.
 FOLDERS = ("batch", "stream")
-TABLES = "raw_*"
+TABLES = tuple(f"raw_{folder}" for folder in FOLDERS)
 
 
 class QualityGate(Construct):
@@ -34,7 +33,6 @@ class QualityGate(Construct):
         *,
         config: Config,
         foundation: Foundation,
-        package: s3_assets.Asset,
         connection: NetworkConnection | None,
     ) -> None:
         super().__init__(scope, id)
@@ -55,7 +53,9 @@ class QualityGate(Construct):
 
         run_role = self._role("RunRole", "Evaluates data quality rules", foundation, connection=None)
         run_role.read_folders(foundation.raw, *FOLDERS)
-        run_role.use_tables(database, TABLES, ["glue:GetDatabase", "glue:GetPartitions", "glue:GetTable"])
+        run_role.use_tables(
+            database, *TABLES, actions=["glue:GetDatabase", "glue:GetPartitions", "glue:GetTable"]
+        )
         allow(
             run_role,
             [
@@ -72,8 +72,8 @@ class QualityGate(Construct):
 
         entry = script(self, "Script", "quality.py")
         role = self._role("Role", "Starts and judges the evaluation", foundation, connection=connection)
-        role.read_assets(entry, package)
-        role.use_tables(database, TABLES, ["glue:GetDatabase", "glue:GetTable"])
+        role.read_assets(entry)
+        role.use_tables(database, *TABLES, actions=["glue:GetDatabase", "glue:GetTable"])
         allow(
             role,
             [
@@ -95,14 +95,13 @@ class QualityGate(Construct):
             description="Evaluates the ruleset; a failed rule stops the workflow",
             role=role.without_policy_updates(),
             script=glue_code(entry),
-            extra_python_files=[glue_code(package)],
             glue_version=glue.GlueVersion.V5_1,
             worker_configuration=glue.WorkerConfiguration(
                 worker_type=glue.WorkerType.G_1X, number_of_workers=2
             ),
             default_arguments={
                 "--database": database,
-                "--tables": ",".join(f"raw_{folder}" for folder in FOLDERS),
+                "--tables": ",".join(TABLES),
                 "--ruleset": self.ruleset_name,
                 "--role": run_role.role_arn,
             },

@@ -82,15 +82,15 @@ class GlueRole(iam.Role):
         """Read the job's own script and packages, and no other asset of the account."""
         allow(self, ["s3:GetObject"], [asset.bucket.arn_for_objects(asset.s3_object_key) for asset in assets])
 
-    def use_tables(self, database: str, tables: str, actions: list[str]) -> None:
-        """Do `actions` on `tables` (a name, or a pattern) of `database`: Glue checks catalog, database and table."""
+    def use_tables(self, database: str, *tables: str, actions: list[str]) -> None:
+        """Do `actions` on `tables` (names or patterns) of `database`: Glue checks catalog, database and table."""
         allow(
             self,
             actions,
             [
                 self._stack.format_arn(service="glue", resource="catalog"),
                 self._arn("glue", "database", database),
-                self._arn("glue", "table", f"{database}/{tables}"),
+                *(self._arn("glue", "table", f"{database}/{table}") for table in tables),
             ],
             because="A crawler names its tables after the folders it finds, with this prefix.",
         )

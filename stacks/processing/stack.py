@@ -49,7 +49,6 @@ class Processing(BaseStack):
             "QualityGate",
             config=config,
             foundation=foundation,
-            package=package,
             connection=connection,
         )
         curate = CurateJob(

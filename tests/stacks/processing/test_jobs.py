@@ -141,6 +141,14 @@ def test_only_curate_may_write_or_delete_data(each_assembly: Assembly, role: str
     assert not actions & {"s3:PutObject", "s3:DeleteObject"}
 
 
+def test_the_evaluation_reads_the_folders_of_the_tables_it_judges(each_assembly: Assembly) -> None:
+    keys = grants.keys(each_assembly, "Processing", "QualityGateRunRole", "s3:GetObject")
+    assert {"batch/*", "stream/*"} <= keys <= {"batch", "batch/*", "stream", "stream/*", "*"}
+    tables = grants.resources(each_assembly, "Processing", "QualityGateRunRole", "glue:GetTable")
+    judged = _arguments(each_assembly, "QualityGateJob")["--tables"].split(",")
+    assert {name.rsplit("/", 1)[1] for name in tables if ":table/" in name} == set(judged)
+
+
 def test_a_crawler_reads_its_own_folders_only(each_assembly: Assembly) -> None:
     raw = grants.keys(each_assembly, "Processing", "RawCrawlerRole", "s3:GetObject")
     folders = {"batch", "stream", "reference/weather", "reference/planes"}
