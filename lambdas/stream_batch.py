@@ -52,7 +52,7 @@ class Triage:
     """A batch before any call: what to ask the model, what to refuse (by position) and why, what came twice."""
 
     flights: list[Flight] = field(default_factory=list)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, list[str]] = field(default_factory=dict)
     duplicates: set[int] = field(default_factory=set)
 
 
@@ -61,7 +61,7 @@ class Answers:
     """What the model made of the flights; `checkpoint` is the position from which records go back to Kinesis."""
 
     predicted: list[tuple[Flight, Mapping[str, Any]]] = field(default_factory=list)
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, list[str]] = field(default_factory=dict)
     skipped: int = 0
     checkpoint: int | None = None
 
@@ -72,7 +72,7 @@ class Settlement:
 
     received: int
     predicted: list[tuple[Flight, Mapping[str, Any]]]
-    refused: dict[int, str]
+    refused: dict[int, list[str]]
     duplicates: int
     skipped: int
     returned: int
@@ -118,15 +118,15 @@ def triage(batch: Sequence[Received], schema: Schema) -> Triage:
     seen: set[str] = set()
     for position, received in enumerate(batch):
         if len(received.data) > MAXIMUM_RECORD_BYTES:
-            found.refused[position] = "oversize"
+            found.refused[position] = ["oversize"]
             continue
         try:
             record = validation.parse(received.data)
         except validation.MalformedError:
-            found.refused[position] = "malformed"
+            found.refused[position] = ["malformed"]
             continue
         if reasons := validation.faults(schema, record):
-            found.refused[position] = ",".join(reasons)
+            found.refused[position] = reasons
             continue
         event_id = str(record["event_id"])
         if event_id in seen:
@@ -170,7 +170,7 @@ def predict(flights: Sequence[Flight], invoke: Invoke) -> Answers:
             answers.predicted += zip(chunk, invoke(chunk), strict=True)
         except RefusedError as refusal:
             if len(chunk) == 1:
-                answers.refused[chunk[0].position] = f"refused_by_model: {refusal}"
+                answers.refused[chunk[0].position] = [f"refused_by_model: {refusal}"]
             else:
                 middle = len(chunk) // 2
                 waiting.extendleft([chunk[middle:], chunk[:middle]])

@@ -83,17 +83,17 @@ def invoke_endpoint(runtime: Any, endpoint_name: str, flights: Sequence[Flight])
     return predictions
 
 
-def quarantine_lines(batch: Sequence[Received], refused: Mapping[int, str]) -> list[dict[str, Any]]:
-    """Refused records, whole (base64, because they may be no text at all), with reason and place in the stream."""
+def quarantine_lines(batch: Sequence[Received], refused: Mapping[int, list[str]]) -> list[dict[str, Any]]:
+    """Refused records, whole (base64, because they may be no text at all), with reasons and place in the stream."""
     return [
         {
-            "reason": reason,
+            "reasons": reasons,
             "shard": batch[position].shard,
             "sequence": batch[position].sequence,
             "arrived": _instant(batch[position]).isoformat(),
             "data": base64.b64encode(batch[position].data).decode(),
         }
-        for position, reason in refused.items()
+        for position, reasons in refused.items()
     ]
 
 

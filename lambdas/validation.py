@@ -8,7 +8,6 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from pipeline.schema import Column, Schema
@@ -66,23 +65,23 @@ def _refuse(constant: str) -> None:
 def _fault(column: Column, value: object, *, required: bool) -> str | None:
     if value is None:
         return None if column.nullable and not required else f"null:{column.name}"
-    return next((f"{reason}:{column.name}" for reason in _reasons(column, _text(value))), None)
+    reason = _reason(column, _text(value))
+    return f"{reason}:{column.name}" if reason else None
 
 
-def _reasons(column: Column, text: str) -> Iterator[str]:
-    if column.type == "timestamp":
-        if not _is_time(text):
-            yield "bad_timestamp"
-    elif column.type != "string":
+def _reason(column: Column, text: str) -> str | None:
+    if column.type == "timestamp" and not _is_time(text):
+        return "bad_timestamp"
+    if column.type in {"int", "float"}:
         pattern = _WHOLE_NUMBER if column.type == "int" else _NUMBER
         if not pattern.fullmatch(text) or math.isinf(float(text)):
-            yield "wrong_type"
-            return
+            return "wrong_type"
         low, high = column.minimum, column.maximum
         if (low is not None and float(text) < low) or (high is not None and float(text) > high):
-            yield "out_of_range"
+            return "out_of_range"
     if column.allowed is not None and text not in column.allowed:
-        yield "not_allowed"
+        return "not_allowed"
+    return None
 
 
 def _is_time(text: str) -> bool:

@@ -31,7 +31,7 @@ def test_a_flight_that_comes_twice_in_a_batch_is_predicted_once() -> None:
 def test_a_refused_record_does_not_make_its_good_twin_a_duplicate() -> None:
     batch = [received(0, event("a", carrier="XX")), received(1, event("a"))]
     settled = stream_batch.settle(batch, FLIGHTS, answer)
-    assert settled.refused == {0: "not_allowed:carrier"}
+    assert settled.refused == {0: ["not_allowed:carrier"]}
     assert [found.position for found, _ in settled.predicted] == [1]
 
 
@@ -41,7 +41,7 @@ def test_an_oversize_record_is_refused_unread() -> None:
     fits = fits[:-2] + b"p" * (largest - len(fits)) + fits[-2:]
     exceeds = exceeds[:-2] + b"p" * (largest + 1 - len(exceeds)) + exceeds[-2:]
     settled = stream_batch.settle([received(0, fits), received(1, exceeds)], FLIGHTS, answer)
-    assert settled.refused == {1: "oversize"}
+    assert settled.refused == {1: ["oversize"]}
     assert len(settled.predicted) == 1
 
 
@@ -72,7 +72,7 @@ def test_the_one_record_the_model_refuses_is_found_and_the_others_are_predicted(
 
     batch = [received(i, event(f"e{i}")) for i in range(64)]
     settled = stream_batch.settle(batch, FLIGHTS, invoke)
-    assert settled.refused == {41: "refused_by_model: no such airport"}
+    assert settled.refused == {41: ["refused_by_model: no such airport"]}
     assert [found.position for found, _ in settled.predicted] == [i for i in range(64) if i != 41]
     assert len(calls) == 13, "1 + 2·log2(64)"
 
@@ -88,7 +88,7 @@ def test_from_the_first_record_that_cannot_be_predicted_now_everything_goes_back
     contents = [event("e0"), b"{", event("e2"), b"[", event("e2"), event("e5")]
     settled = stream_batch.settle([received(i, c) for i, c in enumerate(contents)], FLIGHTS, invoke)
     assert settled.again_from == sequence(2)
-    assert (len(settled.predicted), settled.refused) == (1, {1: "malformed"})
+    assert (len(settled.predicted), settled.refused) == (1, {1: ["malformed"]})
     assert (settled.duplicates, settled.returned) == (0, 4)
 
 
@@ -101,7 +101,7 @@ def test_without_a_model_flights_are_counted_and_bad_records_still_refused(
     monkeypatch.setattr(stream_batch, "MAXIMUM_RECORDS", 1)
     batch = [received(0, event("a")), received(1, b"{"), received(2, event("b")), received(3, event("a"))]
     settled = stream_batch.settle(batch, FLIGHTS, invoke)
-    assert (settled.skipped, settled.refused, settled.duplicates) == (2, {1: "malformed"}, 1)
+    assert (settled.skipped, settled.refused, settled.duplicates) == (2, {1: ["malformed"]}, 1)
     assert (settled.again_from, settled.returned) == (None, 0)
 
 

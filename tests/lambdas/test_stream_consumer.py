@@ -98,7 +98,7 @@ def test_consumer_quarantines_bad_records_whole_with_reason_and_does_not_retry_t
     response = world.consume(broken, event("a"), event("b", origin="SFO"), oversize)
     assert response == {"batchItemFailures": []}
     lines = world.lines(RAW, f"quarantine/{FIRST}")
-    assert [line["reason"] for line in lines] == ["malformed", "not_allowed:origin", "oversize"]
+    assert [line["reasons"] for line in lines] == [["malformed"], ["not_allowed:origin"], ["oversize"]]
     assert [line["sequence"] for line in lines] == [sequence(0), sequence(2), sequence(3)]
     assert base64.b64decode(lines[0]["data"]) == broken
     assert json.loads(base64.b64decode(lines[1]["data"])) == event("b", origin="SFO")
@@ -147,8 +147,8 @@ def test_the_record_the_model_refuses_is_quarantined_alone(world: World) -> None
     response = world.consume(event("a"), event("b", dest="???"), event("c"))
     assert response == {"batchItemFailures": []}
     assert [line["event_id"] for line in world.lines(CURATED, f"predictions/{FIRST}")] == ["a", "c"]
-    assert [line["reason"] for line in world.lines(RAW, f"quarantine/{FIRST}")] == [
-        "refused_by_model: unknown airport ???"
+    assert [line["reasons"] for line in world.lines(RAW, f"quarantine/{FIRST}")] == [
+        ["refused_by_model: unknown airport ???"]
     ]
 
 
