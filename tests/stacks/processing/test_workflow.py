@@ -1,10 +1,9 @@
 """The order of the Glue workflow, what starts it, and that a failure stops it."""
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from stacks.config import load
-from tests.support import inprocess
 from tests.support.intrinsics import Resolver
 from tools.assembly import Assembly, Template, context
 
@@ -110,13 +109,9 @@ def test_an_event_that_cannot_start_the_workflow_is_kept(each_assembly: Assembly
     ]
 
 
-def test_another_start_is_another_workflow(tmp_path: Path) -> None:
+def test_another_start_is_another_workflow(assembly: Callable[[str], Assembly]) -> None:
     """Two starting triggers in one workflow are refused, and CloudFormation creates before it deletes."""
-
-    def glue_ids(*, start_on_upload: bool) -> set[str]:
-        out = tmp_path / str(start_on_upload)
-        template = inprocess.template("Processing", out, processing={"start_on_upload": start_on_upload})
-        kinds = ("AWS::Glue::Workflow", "AWS::Glue::Trigger")
-        return {name for kind in kinds for name in template.resources(kind)}
-
-    assert glue_ids(start_on_upload=True) & glue_ids(start_on_upload=False) == set()
+    by_hand, by_upload = (assembly(stage).template("Processing") for stage in ("sandbox", "production"))
+    assert _starting(by_hand)[0]["Type"] != _starting(by_upload)[0]["Type"]
+    for kind in ("AWS::Glue::Workflow", "AWS::Glue::Trigger"):
+        assert set(by_hand.resources(kind)) & set(by_upload.resources(kind)) == set()

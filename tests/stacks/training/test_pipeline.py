@@ -72,7 +72,7 @@ def test_the_configuration_decides_the_defaults(each_assembly: Assembly) -> None
     assert defaults["MetricThreshold"] == training.metric_threshold
     assert defaults["NumRound"] == str(training.hyperparameters["num_round"])
     assert defaults["InputDataUri"].startswith("s3://curated")
-    assert defaults["InputDataUri"].endswith("/flights")
+    assert defaults["InputDataUri"].rstrip("/").endswith("/flights")
 
 
 def test_jobs_stand_in_every_subnet_exactly_where_the_stage_isolates(each_assembly: Assembly) -> None:
@@ -204,4 +204,4 @@ def test_a_placeholder_that_the_stack_does_not_fill_is_refused(
 ) -> None:
     monkeypatch.setattr(pipeline, "definition", lambda _: '{"a":"${NewName}"}')
     with pytest.raises(ConfigError, match=r"NewName.*Run: make definition"):
-        inprocess.template("Training", tmp_path)
+        inprocess.training(tmp_path)

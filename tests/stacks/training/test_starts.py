@@ -17,10 +17,13 @@ def test_nothing_starts_by_itself(each_assembly: Assembly) -> None:
 
 @pytest.mark.parametrize(
     ("knob", "kind"),
-    [("start_on_curated", "AWS::Events::Rule"), ("schedule_enabled", "AWS::Scheduler::Schedule")],
+    [
+        ("start_on_curated", "AWS::Events::Rule"),
+        pytest.param("schedule_enabled", "AWS::Scheduler::Schedule", marks=pytest.mark.deep),
+    ],
 )
 def test_each_start_has_its_own_switch(knob: str, kind: str, tmp_path: Path) -> None:
-    template = inprocess.template("Training", tmp_path, training={knob: True})
+    template = inprocess.training(tmp_path, **{knob: True})
     states = {
         name: template.only(name)["Properties"]["State"]
         for name in ("AWS::Events::Rule", "AWS::Scheduler::Schedule")
