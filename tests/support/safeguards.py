@@ -135,6 +135,8 @@ def encryptable(schema: Mapping[str, Any]) -> bool:
 
 def _unstated(template: Template) -> Iterator[str]:
     for name, resource in template.resources().items():
+        if resource["Type"] == "AWS::Lambda::EventSourceMapping" and not read(resource, "StartingPosition"):
+            continue  # a queue's mapping: retries, age and dead letters are the queue's own
         for path, expected in TABLE.get(resource["Type"], {}).items():
             value = read(resource, path)
             accepted = expected(value) if callable(expected) else value in list(expected)
