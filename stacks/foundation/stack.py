@@ -50,3 +50,6 @@ class Foundation(BaseStack):
         self.serving_update_role = ServingUpdateRole(
             self, "ServingUpdateRole", config=config, model_role=self.model_role, key=self.key
         )
+        cdk.CfnOutput(
+            self, "RawBucketName", value=self.raw.bucket_name, description="Upload CSV files to batch/"
+        )

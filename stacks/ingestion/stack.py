@@ -1,5 +1,6 @@
 """Ingestion: a stream, its archive in the raw bucket, and the consumer that predicts on it."""
 
+import aws_cdk as cdk
 from constructs import Construct
 
 from stacks.base import BaseStack
@@ -23,3 +24,6 @@ class Ingestion(BaseStack):
         self.event_source_mapping_id = consumer.mapping.ref
         # Objects under these prefixes are records that need a person: Monitoring tells one.
         self.failure_prefixes = (FAILURE_PREFIX, QUARANTINE_PREFIX)
+        cdk.CfnOutput(
+            self, "StreamName", value=self.stream.stream_name, description="Where producers put records"
+        )

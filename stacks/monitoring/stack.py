@@ -1,5 +1,6 @@
 """Monitoring: topic, failure rules, alarms, dashboard, budget."""
 
+import aws_cdk as cdk
 from constructs import Construct
 
 from stacks.base import BaseStack
@@ -49,3 +50,4 @@ class Monitoring(BaseStack):
         )
         FlowDashboard(self, "Dashboard", config=config, metrics=metrics)
         MonthlyBudget(self, "Budget", config=config, topic=self.topic)
+        cdk.CfnOutput(self, "TopicArn", value=self.topic.topic_arn, description="Subscribe here to be told")
