@@ -65,7 +65,7 @@ def _refuse(constant: str) -> None:
 def _fault(column: Column, value: object, *, required: bool) -> str | None:
     if value is None:
         return None if column.nullable and not required else f"null:{column.name}"
-    reason = _reason(column, _text(value))
+    reason = _reason(column, _text(column, value))
     return f"{reason}:{column.name}" if reason else None
 
 
@@ -91,14 +91,16 @@ def _is_time(text: str) -> bool:
         return False
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _text(column: Column, value: object) -> str:
+    """A value that is no string counts as its JSON text; white space around a number or a time is ignored."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if column.type == "string" else text.strip(" \t\n\r\f\v")
 
 
 def _typed(column: Column, value: object) -> object:
     if value is None:
         return None
-    text = _text(value)
+    text = _text(column, value)
     if column.type == "int":
         return int(text)
     return float(text) if column.type == "float" else text

@@ -17,7 +17,7 @@ FLIGHTS = schema.load("flights")
         {},
         {"temp": 39.02, "plane_year": 1999, "manufacturer": "BOEING", "seats": None},
         {"tailnum": None},
-        {"distance": "1400", "time_hour": "2013-01-01 10:00:00"},
+        {"distance": " 1400 ", "time_hour": "2013-01-01 10:00:00"},
         {"time_hour": "2013-01-01T10:00:00.5+01:00"},
     ],
 )

@@ -29,6 +29,8 @@ def test_a_real_flight_has_no_fault() -> None:
         ({"distance": True}, ["wrong_type:distance"]),
         ({"distance": 10**20}, ["wrong_type:distance"]),
         ({"distance": "1400"}, []),
+        ({"distance": " 1400\n"}, []),
+        ({"origin": " EWR"}, ["not_allowed:origin"]),
         ({"time_hour": "yesterday"}, ["bad_timestamp:time_hour"]),
         ({"time_hour": "2013-02-30T10:00:00Z"}, ["bad_timestamp:time_hour"]),
         ({"time_hour": "2013-02-28 10:00:00"}, []),
