@@ -1,7 +1,7 @@
 """Records → typed rows: each field is checked against its column of the schema, and every fault is named.
 
-Text is taken as it stands: no trimming, no rounding, no guessing. " 5" or "5.0" is no whole number, "NaN" is no
-number, and a time without a zone is UTC.
+Nothing is rounded or guessed: "5.0" is no whole number, "NaN" is no number, a time without a zone is UTC. White
+space around a number or a time is ignored; within a text column it is part of the value.
 """
 
 from __future__ import annotations
@@ -15,64 +15,82 @@ from pipeline import schema
 from pipeline.spark import records
 
 REASONS = "_reasons"
+SEPARATOR = "\n"
 
-_WHOLE_NUMBER = r"^[+-]?[0-9]{1,18}$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-# ISO 8601: date and time to the second, a fraction and a zone if there is one.
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})?$"
-_SPARK_TYPES = {"int": "bigint", "float": "double", "string": "string", "timestamp": "timestamp"}
+_NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
+# ISO 8601: date and time to the second; a fraction and a zone if there is one.
+_TIME = r"^\s*\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})?\s*$"
 
 
 def typed(found: DataFrame, columns: Sequence[schema.Column], *, required: Sequence[str] = ()) -> DataFrame:
-    """Source, file, record, unknown names, reasons (empty for a good row) and the typed columns.
+    """Source, file, record, unknown column names, reasons and the typed columns.
 
-    Reasons are `malformed`, or any of `missing_column:x`, `null:x`, `wrong_type:x`, `bad_timestamp:x`,
-    `out_of_range:x`, `not_allowed:x`, in the schema's order. `required` may not be null whatever the schema says.
+    Reasons are one text, empty for a good row, with a line for each fault: `malformed`, or any of
+    `missing_column:x`, `null:x`, `wrong_type:x`, `bad_timestamp:x`, `out_of_range:x`, `not_allowed:x`, in the
+    schema's order. `required` columns may not be null whatever the schema says.
     """
-    faults = F.array_compact(
-        F.array(*[_fault(column, required=column.name in required) for column in columns])
+    # Values first, faults from them: Spark then converts each text once.
+    valued = found.select(
+        *records.META,
+        *[_value(column).alias(column.name) for column in columns],
+        *[F.col(column.name).alias(_text(column)) for column in columns if column.type != "string"],
     )
-    missing = F.transform(records.MISSING, lambda name: F.concat(F.lit("missing_column:"), name))
-    reasons = F.when(F.col(records.MALFORMED), F.array(F.lit("malformed"))).otherwise(
-        F.concat(missing, faults)
+    missing = F.when(
+        F.size(records.MISSING) > 0,
+        F.concat_ws(
+            SEPARATOR, F.transform(records.MISSING, lambda name: F.concat(F.lit("missing_column:"), name))
+        ),
     )
-    return found.select(
+    faults = [_fault(column, required=column.name in required) for column in columns]
+    reasons = F.when(F.col(records.MALFORMED), "malformed").otherwise(
+        F.concat_ws(SEPARATOR, missing, *faults)
+    )
+    return valued.select(
         records.SOURCE,
         records.FILE,
         records.RECORD,
         records.UNKNOWN,
         reasons.alias(REASONS),
-        *[F.col(c.name).cast(_SPARK_TYPES[c.type]).alias(c.name) for c in columns],
+        *[column.name for column in columns],
     )
+
+
+def _text(column: schema.Column) -> str:
+    return f"_text_{column.name}"
+
+
+def _value(column: schema.Column) -> Column:
+    """The field's value, null if its text is of another type."""
+    text = F.col(column.name)
+    if column.type == "int":
+        return F.expr(f"try_cast(`{column.name}` as bigint)")
+    if column.type == "float":
+        value = text.cast("double")
+        return F.when(text.rlike(_NUMBER) & (F.abs(value) != float("inf")), value)
+    if column.type == "timestamp":
+        return F.when(text.rlike(_TIME), text.cast("timestamp"))
+    return text
 
 
 def _fault(column: schema.Column, *, required: bool) -> Column:
     """The reason why this field is refused, or null."""
-    text = F.col(column.name)
+    value = F.col(column.name)
+    text = value if column.type == "string" else F.col(_text(column))
     fault = F.when(text.isNull(), _null_fault(column, required=required))
-    if column.type == "timestamp":
-        bad = ~text.rlike(_TIME) | text.cast("timestamp").isNull()
-        fault = fault.when(bad, F.lit(f"bad_timestamp:{column.name}"))
-    elif column.type != "string":
-        pattern = _WHOLE_NUMBER if column.type == "int" else _NUMBER
-        value = text.cast(_SPARK_TYPES[column.type])
-        wrong = ~text.rlike(pattern)
-        if column.type == "float":
-            wrong |= F.abs(value) == float("inf")
-        fault = fault.when(wrong, F.lit(f"wrong_type:{column.name}"))
-        outside = F.lit(False)
-        if column.minimum is not None:
-            outside |= value < column.minimum
-        if column.maximum is not None:
-            outside |= value > column.maximum
-        fault = fault.when(outside, F.lit(f"out_of_range:{column.name}"))
+    if column.type != "string":
+        kind = "bad_timestamp" if column.type == "timestamp" else "wrong_type"
+        fault = fault.when(value.isNull(), f"{kind}:{column.name}")
+    if column.minimum is not None:
+        fault = fault.when(value < column.minimum, f"out_of_range:{column.name}")
+    if column.maximum is not None:
+        fault = fault.when(value > column.maximum, f"out_of_range:{column.name}")
     if column.allowed is not None:
-        fault = fault.when(~text.isin(*column.allowed), F.lit(f"not_allowed:{column.name}"))
+        fault = fault.when(~value.isin(*column.allowed), f"not_allowed:{column.name}")
     return fault
 
 
 def _null_fault(column: schema.Column, *, required: bool) -> Column:
     if column.nullable and not required:
         return F.lit(None).cast("string")
-    absent = F.array_contains(records.MISSING, column.name)
-    return F.when(~absent, F.lit(f"null:{column.name}"))
+    # A column that is not there at all has its own reason.
+    return F.when(~F.array_contains(records.MISSING, column.name), f"null:{column.name}")

@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, Observation, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
-from pipeline.schema import Column, Join, Schema, SchemaError, load
+from pipeline import schema as schemas
+from pipeline.schema import Join, Schema, SchemaError, load
 from pipeline.spark import checks, records
-from pipeline.spark.checks import REASONS
+from pipeline.spark.checks import REASONS, SEPARATOR
 from pipeline.spark.records import FILE, RECORD, SOURCE, UNKNOWN, InputError
 from pipeline.spark.storage import HIDDEN, STAGING, Storage
 
@@ -33,7 +34,7 @@ SOURCES = (BATCH, STREAM)
 MONTH = "event_month"
 KEPT, DUPLICATE, EXCLUDED = "kept", "duplicate", "excluded"
 _OUTCOME = "_outcome"
-_UNKNOWN_COLUMNS_NAMED = 50
+_TAGS = 1000
 
 
 class AccountingError(Exception):
@@ -120,7 +121,7 @@ def _nothing(places: Places) -> InputError:
 def _reference(spark: SparkSession, schema: Schema, join: Join, location: str) -> DataFrame:
     """The rows of a reference table, typed and checked, in our column names."""
     ours_to_theirs = {ours: theirs for theirs, ours in join.rename.items()}
-    keys = [Column(name, schema.column(name).type) for name in join.on]
+    keys = [schemas.Column(name, schema.column(name).type) for name in join.on]
     columns = [
         *keys,
         *(dataclasses.replace(c, name=ours_to_theirs.get(c.name, c.name)) for c in join.columns),
@@ -141,25 +142,39 @@ def _reference(spark: SparkSession, schema: Schema, join: Join, location: str) -
 
 def _counts(rows: DataFrame) -> dict[str, dict[str, int]]:
     """By source: `rows_in`, `quarantined`, and `reason/…` and `unknown/…` with their names."""
-    refused = F.when(F.size(REASONS) > 0, F.array(F.lit("quarantined"))).otherwise(F.array())
+    # Few rows differ in these three, so the tags are made once for each combination.
+    combinations = rows.groupBy(SOURCE, REASONS, F.concat_ws(SEPARATOR, UNKNOWN).alias(UNKNOWN)).count()
     tags = F.concat(
         F.array(F.lit("rows_in")),
-        refused,
-        F.transform(REASONS, lambda reason: F.concat(F.lit("reason/"), reason)),
-        F.transform(UNKNOWN, lambda name: F.concat(F.lit("unknown/"), name)),
+        F.when(F.col(REASONS) != "", F.array(F.lit("quarantined"))).otherwise(F.array()),
+        _tags("reason", REASONS),
+        _tags("unknown", UNKNOWN),
     )
-    found = rows.select(SOURCE, F.explode(tags).alias("tag")).groupBy(SOURCE, "tag").count().collect()
+    found = (
+        combinations.select(SOURCE, F.explode(tags).alias("tag"), "count")
+        .groupBy(SOURCE, "tag")
+        .agg(F.sum("count").alias("count"))
+        # A stranger may send any number of column names; the report names the commonest.
+        .orderBy(F.col("tag").startswith("unknown/"), F.desc("count"), "tag")
+        .limit(_TAGS)
+        .collect()
+    )
     counts: dict[str, dict[str, int]] = {}
     for source, tag, count in found:
         counts.setdefault(source, {})[tag] = count
     return counts
 
 
+def _tags(kind: str, lines: str) -> Column:
+    names = F.filter(F.split(lines, SEPARATOR), lambda name: name != "")
+    return F.transform(names, lambda name: F.concat(F.lit(f"{kind}/"), name))
+
+
 def _quarantined(rows: DataFrame) -> DataFrame:
-    return rows.where(F.size(REASONS) > 0).select(
+    return rows.where(F.col(REASONS) != "").select(
         F.col(SOURCE).alias("source"),
         F.col(FILE).alias("file"),
-        F.col(REASONS).alias("reasons"),
+        F.split(REASONS, SEPARATOR).alias("reasons"),
         F.col(RECORD).alias("record"),
     )
 
@@ -168,7 +183,7 @@ def _write_curated(
     rows: DataFrame, schema: Schema, references: Sequence[DataFrame], staged: str
 ) -> dict[str, dict[str, int]]:
     """Decide on every valid row, join and write those kept; returns the outcomes counted, by source."""
-    valid = rows.where(F.size(REASONS) == 0)
+    valid = rows.where(F.col(REASONS) == "")
     exclusions = [f"{EXCLUDED}/{rule.reason}" for rule in schema.exclusions]
     outcome = F.when(_place_among_equals(schema.key) > 1, DUPLICATE)
     for rule, name in zip(schema.exclusions, exclusions, strict=True):
@@ -185,7 +200,7 @@ def _write_curated(
     ).where(F.col(_OUTCOME) == KEPT)
     for join, reference in zip(schema.joins, references, strict=True):
         columns = [*join.on, *(column.name for column in join.columns)]
-        sound = reference.where(F.size(REASONS) == 0).withColumn("_place", _place_among_equals(join.on))
+        sound = reference.where(F.col(REASONS) == "").withColumn("_place", _place_among_equals(join.on))
         kept = kept.join(sound.where("_place = 1").select(*columns), on=list(join.on), how="left")
     month = F.date_format(schema.time_column, "yyyy-MM")
     kept = kept.select(*[column.name for column in schema.curated_columns], month.alias(MONTH))

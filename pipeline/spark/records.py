@@ -61,21 +61,33 @@ def read_json(spark: SparkSession, location: str, *, source: str, columns: Seque
         return None
     wrapped = F.concat(F.lit("["), RECORD, F.lit(f',{{"":"{_END}"}}]'))
     strict = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
-    parsed = F.from_json(wrapped, "array<map<string,string>>", strict)
-    lines = _lines(spark, [location], source).withColumn("_parsed", parsed)
+    lines = _lines(spark, [location], source).withColumn(
+        "_parsed", F.from_json(wrapped, "array<map<string,string>>", strict)
+    )
     single = (F.size("_parsed") == 2) & (F.element_at(F.col("_parsed")[1], "") == _END)
     lines = lines.withColumn("_fields", F.when(single, F.col("_parsed")[0])).drop("_parsed")
-    lines = lines.withColumn("_keys", F.map_keys("_fields"))
-    known = F.array(*[F.lit(name) for name in columns])
-    unique = F.size("_keys") == F.size(F.array_distinct("_keys"))
+    lines = lines.select(
+        "*",
+        F.map_keys("_fields").alias("_keys"),
+        F.array_except(F.map_keys("_fields"), _names(columns)).alias(UNKNOWN),
+        *[F.col("_fields")[name].alias(name) for name in columns],
+    )
+    # Telling an absent field from a null one, and a key given twice, is dear: a record that has every column, none
+    # of them null, needs neither.
+    complete = F.size("_keys") - F.size(UNKNOWN) == len(columns)
+    for name in columns:
+        complete &= F.col(name).isNotNull()
+    repeated = F.size("_keys") != F.size(F.array_distinct("_keys"))
     return lines.select(
         SOURCE,
         FILE,
         RECORD,
-        F.array_except("_keys", known).alias(UNKNOWN),
-        F.array_except(known, F.col("_keys")).alias(MISSING),
-        (~F.coalesce(unique, F.lit(False))).alias(MALFORMED),
-        *[F.col("_fields")[name].alias(name) for name in columns],
+        F.coalesce(UNKNOWN, _names([])).alias(UNKNOWN),
+        F.when(complete, _names([]))
+        .otherwise(F.array_except(_names(columns), F.col("_keys")))
+        .alias(MISSING),
+        (F.col("_fields").isNull() | F.when(complete, F.lit(False)).otherwise(repeated)).alias(MALFORMED),
+        *columns,
     )
 
 
