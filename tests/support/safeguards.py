@@ -53,12 +53,6 @@ TABLE: Mapping[str, Mapping[str, Expected]] = {
         "ExtendedS3DestinationConfiguration.CloudWatchLoggingOptions.Enabled": {True},
         "ExtendedS3DestinationConfiguration.ErrorOutputPrefix": present,
     },
-    "AWS::Lambda::EventSourceMapping": {
-        "BisectBatchOnFunctionError": {True},
-        "DestinationConfig.OnFailure.Destination": present,
-        "MaximumRecordAgeInSeconds": lambda age: isinstance(age, int) and age > 0,
-        "MaximumRetryAttempts": lambda attempts: isinstance(attempts, int) and attempts >= 0,
-    },
     "AWS::Lambda::Function": {
         "LoggingConfig.LogGroup": present,
         "Timeout": present,
@@ -79,8 +73,16 @@ TABLE: Mapping[str, Mapping[str, Expected]] = {
         "DataCaptureConfig.DestinationS3Uri": present,
     },
 }
+# A mapping from a stream: one bad record must neither block its shard for a day nor vanish.
+STREAM_MAPPING: Mapping[str, Expected] = {
+    "BisectBatchOnFunctionError": {True},
+    "DestinationConfig.OnFailure.Destination": present,
+    "MaximumRecordAgeInSeconds": lambda age: isinstance(age, int) and age > 0,
+    "MaximumRetryAttempts": lambda attempts: isinstance(attempts, int) and attempts >= 0,
+}
 # Types whose schema knows an encryption property that has nothing to encrypt here.
 NOTHING_TO_ENCRYPT = {
+    "AWS::Lambda::EventSourceMapping": "KmsKeyArn encrypts filter criteria; these name no value of a record",
     "AWS::EC2::VPC": "VpcEncryptionControl is about traffic between instances; no instance runs here",
     "AWS::Scheduler::Schedule": "the target's input holds no data",
     "AWS::SageMaker::Pipeline": "its jobs' keys stand in the definition, which has its own tests",
@@ -107,6 +109,7 @@ def findings(template: Template, *, retain: bool) -> list[str]:
     """Every safeguard that a template leaves out, or leaves to a default."""
     problems = [
         *_unstated(template),
+        *_unbounded(template),
         *_removal(template, retain=retain),
         *_unencrypted_transport(template),
         *_weak_buckets(template),
@@ -135,13 +138,27 @@ def encryptable(schema: Mapping[str, Any]) -> bool:
 
 def _unstated(template: Template) -> Iterator[str]:
     for name, resource in template.resources().items():
-        if resource["Type"] == "AWS::Lambda::EventSourceMapping" and not read(resource, "StartingPosition"):
-            continue  # a queue's mapping: retries, age and dead letters are the queue's own
-        for path, expected in TABLE.get(resource["Type"], {}).items():
-            value = read(resource, path)
-            accepted = expected(value) if callable(expected) else value in list(expected)
-            if not accepted:
-                yield f"{name}: {resource['Type']}.{path} is {value!r}: state it as tests/support/safeguards.py says"
+        yield from _compared(name, resource, TABLE.get(resource["Type"], {}))
+
+
+def _compared(name: str, resource: Resource, rows: Mapping[str, Expected]) -> Iterator[str]:
+    for path, expected in rows.items():
+        value = read(resource, path)
+        accepted = expected(value) if callable(expected) else value in list(expected)
+        if not accepted:
+            said = f"{name}: {resource['Type']}.{path} is {value!r}"
+            yield f"{said}: state it as tests/support/safeguards.py says"
+
+
+def _unbounded(template: Template) -> Iterator[str]:
+    """What a function cannot handle must end somewhere, after a number of tries."""
+    queues = template.resources("AWS::SQS::Queue")
+    for name, mapping in template.resources("AWS::Lambda::EventSourceMapping").items():
+        queue = (read(mapping, "EventSourceArn.Fn::GetAtt") or [None])[0]
+        if queue not in queues:
+            yield from _compared(name, mapping, STREAM_MAPPING)
+        elif read(queues[queue], "RedrivePolicy.maxReceiveCount") is None:
+            yield f"{queue}: a function reads this AWS::SQS::Queue, and nothing takes what it cannot handle"
 
 
 def _removal(template: Template, *, retain: bool) -> Iterator[str]:
