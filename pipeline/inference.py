@@ -330,17 +330,18 @@ def _array(values: list[Any], column: Column) -> Array:
         numbers = np.array([math.inf if abs(v or 0) > _HUGE else v for v in values], dtype=np.float64)
     low = -_HUGE if column.minimum is None else column.minimum
     high = _HUGE if column.maximum is None else column.maximum
-    whole = column.type == "int" and float in kinds
     # fmin and fmax pass over NaN, which is a missing value; infinity is out of every range.
-    if (
-        np.fmin.reduce(numbers) < low
-        or np.fmax.reduce(numbers) > high
-        or (whole and np.fmax.reduce(np.abs(np.fmod(numbers, 1))) > 0)
-    ):
-        wrong = (numbers < low) | (numbers > high) | (whole & (np.abs(np.fmod(numbers, 1)) > 0))
+    if np.fmin.reduce(numbers) < low or np.fmax.reduce(numbers) > high:
+        _refuse_first((numbers < low) | (numbers > high), values, column)
+    if column.type == "int" and float in kinds:
+        _refuse_first(np.abs(np.fmod(numbers, 1)) > 0, values, column)
+    return numbers
+
+
+def _refuse_first(wrong: Array, values: Sequence[Any], column: Column) -> None:
+    if wrong.any():
         record = int(wrong.argmax())
         raise _wrong(column, values[record], record)
-    return numbers
 
 
 def _wrong(column: Column, value: object, record: int) -> InferenceError:

@@ -1,0 +1,133 @@
+"""inference.py under AWS's own serving code: sagemaker-containers, which the XGBoost image runs in script mode."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from pipeline import inference
+
+SERVER = Path(__file__).with_name("aws_server.py")
+
+
+class Answer(NamedTuple):
+    status: int
+    type: str
+    body: str
+
+
+class Server:
+    """A client of the process that runs AWS's code."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def ask(
+        self, body: bytes | str, method: str = "POST", path: str = "/invocations", **headers: str
+    ) -> Answer:
+        content = body.encode() if isinstance(body, str) else body
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        line = json.dumps({"method": method, "path": path, "body": content.hex(), "headers": named})
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        for answer in self._process.stdout:
+            if answer.startswith("answer:"):
+                return Answer(**json.loads(answer.removeprefix("answer:")))
+        raise AssertionError("the server ended; its trace is on standard error")
+
+
+@pytest.fixture(scope="module")
+def server(xgboost_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    base = tmp_path_factory.mktemp("container")
+    shutil.copytree(xgboost_model, base / "model")
+    command = [sys.executable, str(SERVER), str(base), str(base / "model" / "code")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=base
+    ) as process:
+        yield Server(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def expected(xgboost_model: Path, request_record: dict[str, Any]) -> dict[str, Any]:
+    """What the same functions answer when called directly."""
+    model = inference.model_fn(str(xgboost_model))
+    request = inference.input_fn(json.dumps(request_record), inference.JSON)
+    answer: dict[str, Any] = json.loads(
+        inference.output_fn(inference.predict_fn(request, model), inference.JSON)[0]
+    )
+    return answer
+
+
+def test_ping_is_healthy(server: Server) -> None:
+    assert server.ask(b"", "GET", "/ping").status == 200
+
+
+def test_json_is_answered_as_the_functions_answer_it(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    for body in (request_record, [request_record], {"instances": [request_record]}):
+        answer = server.ask(json.dumps(body), Content_Type="application/json")
+        assert (answer.status, answer.type) == (200, "application/json")
+        assert json.loads(answer.body) == expected
+
+
+def test_a_content_type_with_charset_and_none_at_all_are_json(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    body = json.dumps(request_record)
+    assert json.loads(server.ask(body, Content_Type="application/json; charset=utf-8").body) == expected
+    assert json.loads(server.ask(body).body) == expected
+
+
+def test_csv_is_answered_as_csv(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    body = ",".join("" if value is None else str(value) for value in request_record.values())
+    answer = server.ask(body, Content_Type="text/csv", Accept="text/csv")
+    assert (answer.status, answer.type) == (200, "text/csv; charset=utf-8")
+    (prediction,) = expected["predictions"]
+    assert answer.body == f"{prediction['score']},{prediction['label']}"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reason"),
+    [
+        ("{", {}, 400, "malformed JSON"),
+        ("[]", {}, 400, "no record"),
+        ('{"altitude": 1}', {}, 400, "unknown column"),
+        ("{}", {}, 400, "carrier is missing or null"),
+        ("a;b", {"Content_Type": "text/csv"}, 400, "1 values; expected 18"),
+        (b"\xff", {"Content_Type": "application/json; charset=utf-8"}, 400, "not UTF-8"),
+        ("{}", {"Content_Type": "application/x-npy"}, 415, "send application/json or text/csv"),
+        (b" " * (inference.MAX_BODY_BYTES + 1), {}, 413, "the limit is 6291456"),
+        ("[" + "{}," * inference.DEFAULT_MAX_RECORDS + "{}]", {}, 413, "10001 records; the limit is 10000"),
+    ],
+)
+def test_a_clients_fault_comes_out_as_4xx_with_its_reason(
+    server: Server, body: str | bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    answer = server.ask(body, **headers)
+    assert (answer.status, answer.type) == (status, "application/json")
+    assert reason in json.loads(answer.body)["error"]
+
+
+def test_an_accept_that_we_do_not_have_is_406(server: Server, request_record: dict[str, Any]) -> None:
+    answer = server.ask(json.dumps(request_record), Content_Type="application/json", Accept="image/png")
+    assert answer.status == 406
+    assert "can answer" in json.loads(answer.body)["error"]
+
+
+def test_it_answers_on_after_refusals(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert server.ask("{").status == 400
+    assert json.loads(server.ask(json.dumps(request_record)).body) == expected
