@@ -1,8 +1,8 @@
 """Take a deployment down to nothing: list what a deployment and its runs created, ask, empty, then `cdk destroy`.
 
 CloudFormation deletes only what it created, and refuses a bucket with objects or a model package group with versions.
-What a run created beside it (object versions, model packages, catalog tables, models of pipeline runs) is listed and
-removed here, in the order in which AWS allows it: first the stacks that write, then what they wrote, then Foundation.
+What a run created beside it (object versions, model packages, catalog tables, models of pipeline runs, what rollouts
+replaced) is listed and removed here, in the order in which AWS allows it: first the stacks that write, then what they wrote, then Foundation.
 """
 
 import argparse
@@ -36,6 +36,7 @@ class Leftovers:
     buckets: dict[str, int]
     model_packages: list[str]
     models: list[str]
+    endpoint_configs: list[str]
     tables: list[tuple[str, str]]
 
     def lines(self) -> Iterator[str]:
@@ -46,6 +47,8 @@ class Leftovers:
             yield f"model package {arn.split('/', 1)[-1]}"
         for model in self.models:
             yield f"model {model}"
+        for name in self.endpoint_configs:
+            yield f"endpoint config {name}"
         for database, table in self.tables:
             yield f"catalog table {database}.{table}"
 
@@ -66,6 +69,21 @@ def _models(sagemaker: Any, pipeline: str) -> Iterator[str]:
             for step in page["PipelineExecutionSteps"]:
                 if arn := step.get("Metadata", {}).get("Model", {}).get("Arn"):
                     yield arn.rsplit("/", 1)[-1]
+
+
+def _tagged(clients: Clients, config: Config, kind: str) -> list[str]:
+    """The names of SageMaker resources of `kind` with this stage's tags: a rollout leaves what it replaced behind."""
+    pages = (
+        clients("resourcegroupstaggingapi")
+        .get_paginator("get_resources")
+        .paginate(
+            TagFilters=[{"Key": key, "Values": [value]} for key, value in config.tags.items()],
+            ResourceTypeFilters=[f"sagemaker:{kind}"],
+        )
+    )
+    return [
+        item["ResourceARN"].rsplit("/", 1)[-1] for page in pages for item in page["ResourceTagMappingList"]
+    ]
 
 
 def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
@@ -99,7 +117,13 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
         for name in named.get("AWS::SageMaker::Pipeline", [])
         for model in _models(clients("sagemaker"), name)
     ]
-    return Leftovers(buckets=buckets, model_packages=packages, models=models, tables=tables)
+    return Leftovers(
+        buckets=buckets,
+        model_packages=packages,
+        models=sorted({*models, *_tagged(clients, config, "model")}),
+        endpoint_configs=_tagged(clients, config, "endpoint-config"),
+        tables=tables,
+    )
 
 
 def remove(clients: Clients, leftovers: Leftovers) -> None:
@@ -114,6 +138,8 @@ def remove(clients: Clients, leftovers: Leftovers) -> None:
         sagemaker.delete_model_package(ModelPackageName=arn)
     for model in leftovers.models:
         _unless_gone(sagemaker.delete_model, ModelName=model)
+    for name in leftovers.endpoint_configs:
+        _unless_gone(sagemaker.delete_endpoint_config, EndpointConfigName=name)
     for database, table in leftovers.tables:
         _unless_gone(glue.delete_table, DatabaseName=database, Name=table)
 

@@ -80,6 +80,31 @@ class SageMaker:
         return type("Pages", (), {"paginate": lambda _self, **_: self.pages[operation]})()
 
 
+class Tagging:
+    """The Resource Groups Tagging API for SageMaker: moto's knows models, but no endpoint configs."""
+
+    def __init__(self, sagemaker):
+        self.sagemaker = sagemaker
+
+    def get_paginator(self, operation):
+        assert operation == "get_resources"
+        return self
+
+    def paginate(self, *, TagFilters, ResourceTypeFilters):  # noqa: N803
+        wanted = {(tag["Key"], value) for tag in TagFilters for value in tag["Values"]}
+        listed = {
+            "sagemaker:model": [item["ModelArn"] for item in self.sagemaker.list_models()["Models"]],
+            "sagemaker:endpoint-config": [
+                item["EndpointConfigArn"]
+                for item in self.sagemaker.list_endpoint_configs()["EndpointConfigs"]
+            ],
+        }
+        for arn in (arn for kind in ResourceTypeFilters for arn in listed[kind]):
+            tags = {(tag["Key"], tag["Value"]) for tag in self.sagemaker.list_tags(ResourceArn=arn)["Tags"]}
+            if wanted <= tags:
+                yield {"ResourceTagMappingList": [{"ResourceARN": arn}]}
+
+
 class Account:
     """Gives a client by service name, as the tools ask for it."""
 
@@ -89,7 +114,11 @@ class Account:
         self.sagemaker = SageMaker()
 
     def __call__(self, service):
-        own = {"cloudformation": self.stacks, "sagemaker": self.sagemaker}
+        own = {
+            "cloudformation": self.stacks,
+            "sagemaker": self.sagemaker,
+            "resourcegroupstaggingapi": Tagging(self.sagemaker),
+        }
         return own.get(service) or boto3.client(service, region_name=REGION)
 
     def bucket(self, stack, name, *, policy=TLS_ONLY):

@@ -125,6 +125,29 @@ def test_models_of_pipeline_runs_are_removed(account):
     assert sagemaker.list_models()["Models"] == []
 
 
+def test_models_and_endpoint_configs_that_rollouts_replaced_are_removed(account, capsys):
+    sagemaker, tags = (
+        account("sagemaker"),
+        [{"Key": "project", "Value": "flights"}, {"Key": "stage", "Value": "sandbox"}],
+    )
+    role = "arn:aws:iam::123456789012:role/r"
+    variant = {
+        "VariantName": "AllTraffic",
+        "ModelName": "mine",
+        "InstanceType": "ml.m5.large",
+        "InitialInstanceCount": 1,
+    }
+    sagemaker.create_model(ModelName="mine", ExecutionRoleArn=role, Tags=tags)
+    sagemaker.create_model(
+        ModelName="theirs", ExecutionRoleArn=role, Tags=[{"Key": "project", "Value": "other"}]
+    )
+    sagemaker.create_endpoint_config(EndpointConfigName="old", ProductionVariants=[variant], Tags=tags)
+    assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
+    assert [model["ModelName"] for model in sagemaker.list_models()["Models"]] == ["theirs"]
+    assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+    assert "endpoint config old" in capsys.readouterr().out
+
+
 def test_nothing_deployed_is_said_and_is_not_an_error(account, capsys):
     account.stacks.stacks.clear()
     assert destroy.main([], clients=account, cdk=Cdk(account)) == 0
