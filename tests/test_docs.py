@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tools import cost
 from tools.assembly import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -69,6 +70,13 @@ def test_every_command_exists(document):
             assert target[1] in targets, command
         if module := re.search(r"python -m ([a-z_.]+)", command):
             assert module[1] == "venv" or importlib.util.find_spec(module[1]), command
+
+
+@pytest.mark.parametrize("stage", ["sandbox", "production"])
+def test_the_readme_states_what_make_cost_computes(stage, assembly):
+    bill = cost.bill(assembly(stage), cost.load_prices())
+    idle, serving = bill.a_day(with_model=False), bill.a_day(with_model=True)
+    assert f"| `{stage}` | {idle:.2f} $ a day | {serving:.2f} $ a day |" in (ROOT / "README.md").read_text()
 
 
 def contains(whole, part):
