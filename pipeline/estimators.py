@@ -22,6 +22,8 @@ from pipeline.schema import ProblemType
 SEED = 0
 # The most standard deviations that a value may lie from the mean, once scaled for SGD.
 FARTHEST = 10
+# The epochs of SGD without improvement after which it stops.
+PATIENCE = 3
 
 Report = Callable[[str], None]
 
@@ -115,4 +117,6 @@ def fit_linear(
         report(f"[{epoch}]\ttrain-{name}:{losses[0]:.5f}\tvalidation-{name}:{losses[1]:.5f}")
         if losses[1] < best_loss:
             best, best_loss = state, losses[1]
+        elif epoch - best["epoch"] >= PATIENCE:
+            break
     return best

@@ -31,6 +31,9 @@ STYLE: dict[Any, Any] = {
 }
 # A year of predictions would be a solid blot: the scatter shows this many, evenly spread over time.
 SCATTER_POINTS = 5_000
+TENTHS = 10
+# A few flights are a day late: without them the rest can be seen.
+MIDDLE = (0.005, 0.995)
 
 Models = Mapping[str, tuple[Array, Metrics]]
 
@@ -136,19 +139,30 @@ def _predicted_vs_true(axes: Axes, labels: Array, models: Models, label: Label) 
     name, (predicted, metrics) = next(iter(models.items()))
     rows = np.unique(np.linspace(0, len(labels) - 1, SCATTER_POINTS).astype(int))
     axes.scatter(labels[rows], predicted[rows], s=6, alpha=0.25, color=COLOURS[0], lw=0)
-    low, high = np.quantile(labels, [0.005, 0.995])
+    tenths = np.array_split(np.argsort(predicted, kind="stable"), TENTHS)
+    axes.plot(
+        [labels[tenth].mean() for tenth in tenths],
+        [predicted[tenth].mean() for tenth in tenths],
+        color=COLOURS[1],
+        lw=2,
+        marker="o",
+        label="means of each tenth of the predictions",
+    )
+    low, high = np.quantile(labels, MIDDLE)
     axes.plot([low, high], [low, high], color=GREY, ls=":", label="perfect")
     axes.set(
         xlim=(low, high),
+        ylim=(low, high),
         xlabel=f"true {label.column} (middle 99 % of rows)",
         ylabel=f"predicted {label.column}",
-        title=f"Predicted and true, {name}: RMSE {metrics['rmse']['value']:.1f}, R² {metrics['r2']['value']:.3f}",
+        title=f"{name}: RMSE {metrics['rmse']['value']:.1f}, R² {metrics['r2']['value']:.3f}",
+        aspect="equal",
     )
     axes.legend(loc="upper left")
 
 
 def _residuals(axes: Axes, labels: Array, models: Models, label: Label) -> None:
-    low, high = np.quantile(labels - next(iter(models.values()))[0], [0.005, 0.995])
+    low, high = np.quantile(labels - next(iter(models.values()))[0], MIDDLE)
     for (name, (predicted, metrics)), colour in zip(models.items(), COLOURS, strict=False):
         axes.hist(
             labels - predicted,
