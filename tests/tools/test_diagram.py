@@ -1,17 +1,16 @@
 """The picture in the README is drawn from the templates: it is current, and an arrow goes when its trigger goes."""
 
-import copy
 import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.changed import Resources, changed
 from tools import diagram
-from tools.assembly import Assembly, SynthError, Template
+from tools.assembly import Assembly, SynthError
 from tools.diagram import DiagramError, picture
 from tools.flow import SHOWN, Flow, FlowError
 
@@ -23,22 +22,12 @@ def sandbox(assembly: Callable[[str], Assembly]) -> Assembly:
     return assembly("sandbox")
 
 
-def changed(original: Assembly, stack: str, change: Callable[[dict[str, Any]], None]) -> Assembly:
-    """The assembly with one stack's resources changed; the original stays as it is."""
-    templates = dict(original.templates)
-    template = copy.deepcopy(templates[stack].json)
-    change(template["Resources"])
-    made = Assembly(original.stage, original.path)
-    made.__dict__["templates"] = templates | {stack: Template(stack, template)}
-    return made
-
-
 def arrows(assembly: Assembly) -> set[Arrow]:
     flow = Flow(assembly)
     return {(flow.title(edge.source), flow.title(edge.target), edge.label, edge.on) for edge in flow.edges()}
 
 
-def of_type(resources: dict[str, Any], kind: str) -> list[str]:
+def names(resources: Resources, kind: str) -> list[str]:
     return [name for name, resource in resources.items() if resource["Type"] == kind]
 
 
@@ -76,8 +65,8 @@ def test_every_construct_on_the_flow_has_a_place(sandbox: Assembly) -> None:
 
 
 def test_without_its_trigger_an_arrow_is_gone(sandbox: Assembly) -> None:
-    def without_curation(resources: dict[str, Any]) -> None:
-        for name in of_type(resources, "AWS::Glue::Trigger"):
+    def without_curation(resources: Resources) -> None:
+        for name in names(resources, "AWS::Glue::Trigger"):
             if "JobName" in json.dumps(resources[name]["Properties"].get("Predicate", {})):
                 del resources[name]
 
@@ -86,8 +75,8 @@ def test_without_its_trigger_an_arrow_is_gone(sandbox: Assembly) -> None:
 
 
 def test_without_its_rule_an_approval_releases_nothing(sandbox: Assembly) -> None:
-    def without_rules(resources: dict[str, Any]) -> None:
-        for name in of_type(resources, "AWS::Events::Rule"):
+    def without_rules(resources: Resources) -> None:
+        for name in names(resources, "AWS::Events::Rule"):
             del resources[name]
 
     gone = arrows(sandbox) - arrows(changed(sandbox, "Release", without_rules))
@@ -95,8 +84,8 @@ def test_without_its_rule_an_approval_releases_nothing(sandbox: Assembly) -> Non
 
 
 def test_a_rule_that_is_switched_on_is_drawn_solid(sandbox: Assembly) -> None:
-    def switch_on(resources: dict[str, Any]) -> None:
-        for name in of_type(resources, "AWS::Events::Rule"):
+    def switch_on(resources: Resources) -> None:
+        for name in names(resources, "AWS::Events::Rule"):
             resources[name]["Properties"]["State"] = "ENABLED"
 
     assert ("Curated crawler", "Pipeline", "", True) in arrows(changed(sandbox, "Training", switch_on))
