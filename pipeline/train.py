@@ -68,10 +68,10 @@ class Hyperparameter:
 HYPERPARAMETERS: Mapping[Estimator, Mapping[str, Hyperparameter]] = {
     "xgboost": {
         "num_round": Hyperparameter(200, low=1, high=10_000),
-        "max_depth": Hyperparameter(6, low=1, high=20),
+        "max_depth": Hyperparameter(5, low=1, high=20),
         "eta": Hyperparameter(0.1, high=1, above=True),
         "subsample": Hyperparameter(0.8, high=1, above=True),
-        "min_child_weight": Hyperparameter(5.0, high=1e6),
+        "min_child_weight": Hyperparameter(200.0, high=1e6),
         "early_stopping_rounds": Hyperparameter(20, low=1, high=10_000),
         "device": Hyperparameter("cpu", choices=("cpu", "cuda")),
     },

@@ -121,7 +121,7 @@ def test_boosting_stops_when_validation_no_longer_improves_and_keeps_the_best_ro
     y = (x[:, 0] + normal(600, 1)[:, 0] > 0).astype(np.float32)
     noise = Split(normal(200, 3), (normal(200, 5)[:, 4] > 0).astype(np.float32))
     parameters = train.hyperparameters(
-        "xgboost", {"num_round": "200", "early_stopping_rounds": "5", "eta": "0.3"}
+        "xgboost", {"early_stopping_rounds": "5", "eta": "0.3", "min_child_weight": "5"}
     )
     booster = estimators.fit_xgboost(Split(x, y), noise, "classification", parameters)
     losses = [
