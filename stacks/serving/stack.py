@@ -30,7 +30,7 @@ class Serving(BaseStack):
         self.template_options.template_format_version = "2010-09-09"
         self.template_options.metadata = parameter.metadata
         instances = {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count}
-        fleet = cdk.CfnMapping(self, "Fleet", mapping={config.stage: instances})
+        fleet = cdk.CfnMapping(self, "Fleet", mapping={config.stage: instances}, lazy=False)
         self.endpoint_name = config.endpoint_name
         rollback = RollbackAlarms(
             self,
