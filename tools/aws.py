@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,12 @@ def session() -> boto3.Session:
     if made.region_name is None:
         sys.exit("No AWS region. Set AWS_REGION to the region that was deployed to.")
     return made
+
+
+def clients() -> Callable[[str], Any]:
+    """A function that gives the client of a service by its name."""
+    client: Callable[[str], Any] = session().client
+    return client
 
 
 def stack_status(cloudformation: Any, name: str) -> dict[str, Any] | None:

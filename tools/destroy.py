@@ -181,7 +181,7 @@ def main(
     parser.add_argument("--stage", choices=("sandbox", "production"), default="sandbox")
     options = parser.parse_args(argv)
     config = aws.load_config(options.stage)
-    clients = clients or aws.session().client
+    clients = clients or aws.clients()
     cloudformation = clients("cloudformation")
     found = {stack: aws.stack_status(cloudformation, config.stack_name(stack)) for stack in aws.STACKS}
     present = [stack for stack, description in found.items() if description]

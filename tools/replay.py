@@ -101,7 +101,7 @@ def events(*, flights: int = FLIGHTS, seed: int = SEED) -> list[Event]:
     counts = {fault: math.floor(share * flights) for fault, (share, _) in FAULTS.items()}
     faults: list[str | None] = [fault for fault, count in counts.items() for _ in range(count)]
     faults += [None] * (flights - len(faults))
-    random.shuffle(faults)  # type: ignore[arg-type]  # numpy shuffles any mutable sequence
+    random.shuffle(faults)
     delays = random.integers(1, LATE_HOURS, size=flights, endpoint=True)
     made: list[Event] = []
     for flight, fault, delay in zip(chosen, faults, delays, strict=True):

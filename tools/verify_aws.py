@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> in
     config = aws.parse_stage(argparse.ArgumentParser(prog="make verify-aws", description=__doc__), argv)
     stacks = [config.stack_name(stack) for stack in reversed(aws.STACKS)]
     wrong = 0
-    for what, name, problem in findings(clients or aws.session().client, stacks):
+    for what, name, problem in findings(clients or aws.clients(), stacks):
         wrong += problem is not None
         print(
             f"{'ok   ' if problem is None else 'WRONG'} {what} {name}{'' if problem is None else ' ' + problem}"
