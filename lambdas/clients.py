@@ -14,4 +14,4 @@ _CONFIG = Config(connect_timeout=3, read_timeout=15, retries={"mode": "standard"
 @functools.cache
 def client(service: str) -> Any:
     """The client of `service`, such as "s3"."""
-    return boto3.client(service, config=_CONFIG)  # type: ignore[call-overload]
+    return boto3.client(service, config=_CONFIG)

@@ -55,7 +55,7 @@ def classify(error: ClientError) -> Exception:
     if code == "ValidationError":
         absent = message.endswith("not found.") or "Could not find endpoint" in message
         return NoModelError(message) if absent else RefusedError(message)
-    status = int(error.response.get("OriginalStatusCode", 500))  # type: ignore[call-overload]
+    status = int(error.response.get("OriginalStatusCode", 500))
     if code == "ModelError" and 400 <= status < 500 and status not in {408, 429}:
         return RefusedError(message)
     return UnavailableError(message)
