@@ -37,42 +37,41 @@ def best_threshold(labels: Array, scores: Array) -> float:
     return float(thresholds[np.argmax(f1[:-1])])
 
 
-def classification(labels: Array, scores: Array, threshold: float) -> Metrics:
-    """Metrics of `scores` (rows,), probabilities of class 1, against `labels` (rows,) of 0 and 1.
+def classification_values(labels: Array, scores: Array, threshold: float) -> dict[str, float]:
+    """The figures of `classification`, without deviations and curves.
 
     A row is called positive when its score is at least `threshold`.
     """
     decided = (scores >= threshold).astype(int)
-    share = float(labels.mean())
+    (tn, fp), (fn, tp) = sk.confusion_matrix(labels, decided, labels=[0, 1])
+    return {
+        "accuracy": sk.accuracy_score(labels, decided),
+        "precision": sk.precision_score(labels, decided, zero_division=0),
+        "recall": sk.recall_score(labels, decided, zero_division=0),
+        "f1": sk.f1_score(labels, decided, zero_division=0),
+        "auc": sk.roc_auc_score(labels, scores),
+        "average_precision": sk.average_precision_score(labels, scores),
+        # A certain and wrong score would cost an infinite loss.
+        "log_loss": sk.log_loss(labels, np.clip(scores, 1e-7, 1 - 1e-7), labels=[0, 1]),
+        "true_positive_rate": tp / max(tp + fn, 1),
+        "true_negative_rate": tn / max(tn + fp, 1),
+        "false_positive_rate": fp / max(tn + fp, 1),
+        "false_negative_rate": fn / max(tp + fn, 1),
+        # What always answering the more frequent class would reach: the figure to beat on unbalanced data.
+        "accuracy_best_constant_classifier": max(labels.mean(), 1 - labels.mean()),
+    }
 
-    def values(rows: Array) -> dict[str, float]:
-        y, p, d = labels[rows], scores[rows], decided[rows]
-        (tn, fp), (fn, tp) = sk.confusion_matrix(y, d, labels=[0, 1])
-        return {
-            "accuracy": sk.accuracy_score(y, d),
-            "precision": sk.precision_score(y, d, zero_division=0),
-            "recall": sk.recall_score(y, d, zero_division=0),
-            "f1": sk.f1_score(y, d, zero_division=0),
-            "auc": sk.roc_auc_score(y, p),
-            "average_precision": sk.average_precision_score(y, p),
-            "log_loss": sk.log_loss(y, np.clip(p, 1e-7, 1 - 1e-7), labels=[0, 1]),
-            "true_positive_rate": tp / max(tp + fn, 1),
-            "true_negative_rate": tn / max(tn + fp, 1),
-            "false_positive_rate": fp / max(tn + fp, 1),
-            "false_negative_rate": fn / max(tp + fn, 1),
-        }
 
-    (tn, fp), (fn, tp) = sk.confusion_matrix(labels, decided, labels=[0, 1]).tolist()
+def classification(labels: Array, scores: Array, threshold: float) -> Metrics:
+    """Metrics and curves of `scores` (rows,), probabilities of class 1, against `labels` (rows,) of 0 and 1."""
+    (tn, fp), (fn, tp) = sk.confusion_matrix(labels, scores >= threshold, labels=[0, 1]).tolist()
     false_rates, true_rates, _ = sk.roc_curve(labels, scores)
     precisions, recalls, _ = sk.precision_recall_curve(labels, scores)
     observed, predicted = sklearn_calibration.calibration_curve(
         labels, np.clip(scores, 0, 1), n_bins=CALIBRATION_BINS, strategy="quantile"
     )
-    # What always answering the more frequent class would reach: the figure to beat on unbalanced data.
-    constant = {"value": max(share, 1 - share), "standard_deviation": "NaN"}
     return {
-        **_with_deviations(values, labels),
-        "accuracy_best_constant_classifier": constant,
+        **_with_deviations(lambda rows: classification_values(labels[rows], scores[rows], threshold), labels),
         "confusion_matrix": {"0": {"0": tn, "1": fp}, "1": {"0": fn, "1": tp}},
         "receiver_operating_characteristic_curve": {
             "false_positive_rates": _thin(false_rates),
@@ -83,21 +82,23 @@ def classification(labels: Array, scores: Array, threshold: float) -> Metrics:
     }
 
 
-def regression(labels: Array, predicted: Array, *, features: int) -> Metrics:
-    """Metrics of `predicted` (rows,) against `labels` (rows,), in the label's unit.
+def regression_values(labels: Array, predicted: Array, *, features: int) -> dict[str, float]:
+    """The figures of `regression`, without deviations.
 
     adjusted R2 = 1 - (1 - R2)(n - 1)/(n - features - 1); left out when there are too few rows for it.
     """
+    mse, r2, n = sk.mean_squared_error(labels, predicted), sk.r2_score(labels, predicted), len(labels)
+    found = {"mse": mse, "rmse": np.sqrt(mse), "mae": sk.mean_absolute_error(labels, predicted), "r2": r2}
+    if n > features + 1:
+        found["adjusted_r2"] = 1 - (1 - r2) * (n - 1) / (n - features - 1)
+    return found
 
-    def values(rows: Array) -> dict[str, float]:
-        y, p = labels[rows], predicted[rows]
-        mse, r2, n = sk.mean_squared_error(y, p), sk.r2_score(y, p), len(y)
-        found = {"mse": mse, "rmse": float(np.sqrt(mse)), "mae": sk.mean_absolute_error(y, p), "r2": r2}
-        if n > features + 1:
-            found["adjusted_r2"] = 1 - (1 - r2) * (n - 1) / (n - features - 1)
-        return found
 
-    return _with_deviations(values, labels)
+def regression(labels: Array, predicted: Array, *, features: int) -> Metrics:
+    """Metrics of `predicted` (rows,) against `labels` (rows,), in the label's unit."""
+    return _with_deviations(
+        lambda rows: regression_values(labels[rows], predicted[rows], features=features), labels
+    )
 
 
 def _with_deviations(values: Callable[[Array], dict[str, float]], labels: Array) -> Metrics:

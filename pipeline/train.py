@@ -153,11 +153,11 @@ def train(
     quality = {}
     for name, part, score in zip(("train", "validation"), parts, scores, strict=True):
         found = (
-            metrics.regression(part.y, score, features=part.x.shape[1])
+            metrics.regression_values(part.y, score, features=part.x.shape[1])
             if threshold is None
-            else metrics.classification(part.y, score, threshold)
+            else metrics.classification_values(part.y, score, threshold)
         )
-        quality[name] = {key: metric["value"] for key, metric in found.items() if "value" in metric}
+        quality[name] = {metric: float(value) for metric, value in found.items()}
     return model, {
         "problem_type": problem_type,
         "estimator": estimator,

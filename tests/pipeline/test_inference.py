@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -320,6 +322,22 @@ def test_a_body_above_the_apis_limit_is_413(model: Model) -> None:
     error = refuse(model, b"[" + b" " * inference.MAX_BODY_BYTES)
     assert error.status == 413
     assert "the limit is 6291456" in str(error)
+
+
+def test_under_awss_server_a_fault_travels_as_a_value_and_is_its_own_response(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sagemaker_containers", ModuleType("sagemaker_containers"))
+    refused = inference.input_fn("{", inference.JSON)
+    answer = inference.output_fn(inference.predict_fn(refused, model), inference.JSON)
+    assert answer is refused
+    started: list[Any] = []
+    body = b"".join(answer({}, lambda status, headers: started.extend((status, dict(headers)))))
+    assert started == [
+        "400 Bad Request",
+        {"Content-Type": "application/json", "Content-Length": str(len(body))},
+    ]
+    assert json.loads(body)["error"].startswith("malformed JSON")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", ""])
