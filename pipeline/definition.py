@@ -39,6 +39,7 @@ os.environ.pop("AWS_PROFILE", None)
 
 import boto3
 from sagemaker.core.config.config_manager import SageMakerConfig
+from sagemaker.core.local.local_session import LocalSagemakerClient
 from sagemaker.core.network import NetworkConfig
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
@@ -128,7 +129,7 @@ class _Metric:
     report_path: str
     reaches: type
     beats: type
-    short_of: str
+    words: tuple[str, str]
 
 
 _METRICS: Mapping[ProblemType, _Metric] = {
@@ -138,7 +139,7 @@ _METRICS: Mapping[ProblemType, _Metric] = {
         "binary_classification_metrics.auc.value",
         ConditionGreaterThanOrEqualTo,
         ConditionGreaterThan,
-        "below",
+        ("at least", "above"),
     ),
     "regression": _Metric(
         "rmse",
@@ -146,7 +147,7 @@ _METRICS: Mapping[ProblemType, _Metric] = {
         "regression_metrics.rmse.value",
         ConditionLessThanOrEqualTo,
         ConditionLessThan,
-        "above",
+        ("at most", "below"),
     ),
 }
 
@@ -219,7 +220,8 @@ class _Builder:
         self.processing_instance = ParameterString("ProcessingInstanceType", "ml.m5.large")
         self.training_instance = ParameterString("TrainingInstanceType", "ml.m5.large")
         self.threshold = ParameterFloat("MetricThreshold", 0.6)
-        self.data = ParameterString("InputDataUri", "${CuratedUri}")
+        # A prefix matches as text: without the slash, flights would also read flights2.
+        self.data = ParameterString("InputDataUri", "${CuratedUri}/")
         self.dataset = ParameterString("Dataset", "flights")
         self.approval = ParameterString(
             "ModelApprovalStatus",
@@ -343,15 +345,16 @@ class _Builder:
         value = JsonGet(evaluate.name, "Evaluation", self.metric.report_path)
         baseline = JsonGet(evaluate.name, "Baseline", self.metric.report_path)
         conditions = [self.metric.reaches(left=value, right=self.threshold)]
+        at_least, above = self.metric.words
         reason = [
             f"The model is not registered: its {self.metric.name} on the test split is ",
             value,
-            f", {self.metric.short_of} the threshold of ",
+            f", it must be {at_least} ",
             self.threshold,
         ]
         if compare:
             conditions.append(self.metric.beats(left=value, right=baseline))
-            reason += [", or no better than the linear baseline's ", baseline]
+            reason += [f" and {above} the linear baseline's ", baseline]
         return ConditionStep(
             "CheckQuality",
             conditions=conditions,
@@ -492,9 +495,11 @@ def settings_hash(settings: Mapping[str, object]) -> str:
 
 def build(settings: Settings, session: OfflineSession) -> str:
     """The text of one committed file: settings, their hash, and the definition with its placeholders."""
-    # The SDK checks its configuration against a large schema at every look-up: ten seconds for each definition.
+    # Seconds for each definition: the SDK checks its configuration against a large schema at every look-up, and
+    # opens clients for a local mode that nothing here uses.
     unchecked = mock.patch.object(SageMakerConfig, "validate_sagemaker_config")
-    with warnings.catch_warnings(), unchecked:
+    not_local = mock.patch.object(LocalSagemakerClient, "__init__", return_value=None)
+    with warnings.catch_warnings(), unchecked, not_local:
         warnings.simplefilter("ignore")  # "no job is being started": exactly what is wanted
         definition = _Builder(settings, session).pipeline().definition()
     for stand_in, placeholder in _PLACEHOLDERS.items():

@@ -93,7 +93,7 @@ class _Lines:
     def read(self, seconds: float) -> None:
         """Wait at most `seconds` for output and pass on the whole lines of it."""
         if self._ready.poll(seconds * 1000) and not self._take():
-            time.sleep(seconds)  # the pipe is closed, the process goes on
+            time.sleep(seconds / 10)  # the pipe is closed: the process is about to end, or goes on in silence
 
     def finish(self) -> None:
         """Pass on what is left, the last line too if nothing ended it."""
