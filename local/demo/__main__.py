@@ -1,0 +1,85 @@
+"""`python -m local.demo`: parse, run, and end cleanly whatever happens: one message, no process, no half report."""
+
+import argparse
+import contextlib
+import fcntl
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from local.demo import report, stages
+from local.demo.progress import Progress
+from tools.assembly import ROOT
+
+FLIGHTS = 100_000
+SEED = 2013
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM arrived; everything that was started ends on its way up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind once; a second signal must not cut the unwinding short."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise Stopped(number)
+
+
+@contextlib.contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """A scratch folder below `out`, for one demo at a time; what a killed run left there is removed first."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"{out}: another demo is running there. Wait for it, or choose another --out.")
+        scratch = out / ".work"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        try:
+            yield Path(tempfile.mkdtemp(dir=scratch))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description=main.__doc__)
+    parser.add_argument("--flights", type=int, default=FLIGHTS, help=f"real flights to replay ({FLIGHTS:,})")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the faults that the replay injects")
+    parser.add_argument("--stage", default="sandbox", help="the stage of cdk.json to synthesize")
+    parser.add_argument("--app", type=Path, help="take these templates (a cdk.out) instead of synthesizing")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="where the report goes")
+    options = parser.parse_args(argv)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
+    progress = Progress(sys.stdout, total=stages.COUNT)
+    try:
+        with workplace(options.out) as work:
+            report.remove(options.out)
+            figures, plots = stages.run(options, work, progress)
+            report.write(figures, plots=plots, directory=options.out)
+    except Stopped as stopped:
+        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
+        return 128 + stopped.number
+    except stages.FAILURES as error:
+        print(f"\nfailed during: {progress.stage}\n{error}", file=sys.stderr)
+        return 1
+    print(report.summary(figures))
+    print(f"Report: {options.out / report.HTML}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The stages in their order, each a real piece of the project, and the figures that they leave."""
+
+import os
+import platform
+from argparse import Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from local import endpoint, registry, runner
+from local.demo import account, ingestion, predictions, synthesis, training
+from local.demo.account import Account
+from local.demo.progress import Progress
+from pipeline import schema as schemas
+from tools.assembly import Assembly, context
+
+SYNTHESIZE, REPLAY, CURATE, TRAIN, SERVE = (
+    "Synthesize the templates",
+    "Replay real flights with faults",
+    "Curate with Spark",
+    "Run the pipeline",
+    "Serve the registered model",
+)
+COUNT = 5
+# Plots in the order in which a reader asks: how good, at what price, can the score be believed, what goes wrong.
+PLOTS = ("roc.png", "precision_recall.png", "calibration.png", "confusion_matrix.png")
+
+
+class DemoError(Exception):
+    """A stage's result does not hold together, or the request cannot be met; the message says why."""
+
+
+FAILURES = (
+    DemoError,
+    synthesis.SynthesisError,
+    ingestion.IngestionError,
+    runner.DefinitionError,
+    training.TrainingError,
+    registry.PackageError,
+    endpoint.EndpointError,
+)
+
+
+def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, Any], list[Path]]:
+    """Run every stage; returns the report's figures and the paths of the plots. `work` is an empty folder.
+
+    Raises one of FAILURES, with a message for the person at the terminal.
+    """
+    settings = context(options.stage)["stages"].get(options.stage, {}).get("training", {})
+    if (settings.get("problem_type"), settings.get("estimator")) != ("classification", "xgboost"):
+        raise DemoError(
+            f"cdk.json: stage {options.stage}: the demo compares a classifier by XGBoost with its linear baseline. "
+            "Set training.problem_type = classification and training.estimator = xgboost, or choose another --stage."
+        )
+    with progress.during(SYNTHESIZE):
+        assembly = (
+            Assembly(options.stage, options.app)
+            if options.app
+            else synthesis.synthesize(options.stage, work / "cdk.out")
+        )
+        resources = sum(len(template.resources()) for template in assembly.templates.values())
+        progress.detail(f"{len(assembly.templates)} stacks, {resources} resources")
+    with account.account() as cloud:
+        with progress.during(REPLAY):
+            raw = ingestion.Ingestion(cloud, assembly, work / "ingestion")
+            injected = raw.replay(flights=options.flights, seed=options.seed)
+            progress.detail(f"{injected['records']:,} records in s3://{raw.raw}")
+        with progress.during(CURATE):
+            curated = raw.curate()
+            progress.detail(f"{curated['rows_in']:,} in, {curated['rows_out']:,} out")
+        with progress.during(TRAIN):
+            trained = training.run_pipeline(cloud, assembly, work=work / "jobs", progress=progress)
+            progress.detail(f"version {trained.package.version} registered")
+        with progress.during(SERVE):
+            served = _serve(cloud, trained, work / "serve")
+            progress.detail(f"{served['records']:,} held-out flights asked, as JSON and CSV")
+        plots = {
+            path.name: path
+            for path in cloud.download_folder(trained.output("Evaluate", "evaluation"), work / "evaluation")
+        }
+        figures = {
+            "title": "From raw flights to served predictions",
+            "dataset": {"name": "flights", "description": schemas.load("flights").description},
+            "run": {
+                "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                "stage": options.stage,
+                "flights": options.flights,
+            },
+            "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+            "data": ingestion.figures(injected, curated),
+            "splits": cloud.read_json(f"{trained.output('Prepare', 'transform')}/summary.json"),
+            "model": training.model_figures(trained),
+            "package": {
+                "arn": trained.package.arn,
+                "version": trained.package.version,
+                "approval": trained.package.approval,
+                "image": trained.package.image,
+                "model_data_url": trained.package.model_data_url,
+            },
+            "serving": served,
+            "stages": _times(progress, trained.execution),
+            "seconds": round(sum(progress.seconds.values()), 2),
+        }
+        _check(figures)
+        return figures, [plots[name] for name in PLOTS]
+
+
+def _serve(cloud: Account, trained: training.Trained, work: Path) -> dict[str, Any]:
+    """Start the registered version behind HTTP, send it the test split, stop it."""
+    model = work / "model"
+    registry.download(cloud.s3, trained.package, model)
+    probe = work / "probe.json"
+    probe.write_bytes(registry.probe(model))
+    schema = schemas.load(str(model / "schema.json"))
+    (path,) = cloud.download_folder(trained.output("Prepare", "test"), work / "test")
+    flights = pq.read_table(path).to_pylist()
+    with endpoint.start(model, environment=trained.package.environment, probe=probe) as served:
+        answers = predictions.ask(served, flights, schema)
+    return predictions.summarize(flights, answers, schema)
+
+
+def _times(progress: Progress, execution: runner.ExecutionResult) -> list[dict[str, Any]]:
+    steps = [
+        {
+            "name": step.name,
+            "status": step.status,
+            "seconds": round((step.ended - step.started).total_seconds(), 2),
+        }
+        for step in execution.steps.values()
+    ]
+    return [
+        {"name": name, "seconds": seconds, "steps": steps if name == TRAIN else []}
+        for name, seconds in progress.seconds.items()
+    ]
+
+
+def _check(figures: dict[str, Any]) -> None:
+    """Refuse to report what contradicts itself."""
+    data, serving, gate = figures["data"], figures["serving"], figures["model"]["gate"]
+    parts = [data[name] for name in ("rows_out", "quarantined", "duplicates", "excluded")]
+    if data["rows_in"] != sum(parts):
+        raise DemoError(
+            f"{data['rows_in']} records arrived, but {' + '.join(map(str, parts))} are accounted for."
+        )
+    rows = sum(split["rows"] for split in figures["splits"].values())
+    if rows != data["rows_out"]:
+        raise DemoError(f"{data['rows_out']} flights were curated, but the splits hold {rows}.")
+    if abs(serving["auc"] - gate["model"]) > 1e-6:
+        raise DemoError(
+            f"AUC of the answers over HTTP is {serving['auc']}, the registered one {gate['model']}: the served model is "
+            "not the evaluated one."
+        )
