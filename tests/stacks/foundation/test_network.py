@@ -83,6 +83,11 @@ def test_every_service_that_a_role_inside_may_call_has_an_endpoint(isolated: Ass
 
 
 def test_endpoints_answer_jobs_over_tls_and_nobody_else(foundation: Template) -> None:
+    groups = foundation.resources("AWS::EC2::SecurityGroup")
+    (endpoints,) = [
+        group["Properties"] for name, group in groups.items() if name.startswith("NetworkEndpoints")
+    ]
+    assert "SecurityGroupIngress" not in endpoints
     ingress = foundation.resources("AWS::EC2::SecurityGroupIngress")
     (rule,) = [
         found["Properties"]
