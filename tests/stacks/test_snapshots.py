@@ -2,18 +2,35 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.json import JSONSnapshotExtension
+from syrupy.location import PyTestLocation
+from syrupy.types import SnapshotIndex
 
+from stacks import config
 from tests.stacks.test_app import STACKS
 from tools.assembly import Assembly
 
+SNAPSHOTS = Path(__file__).parent / "__snapshots__"
 HASH = re.compile(r"\b[0-9a-f]{64}\b")
 # What CDK adds to every template, and changes with its own versions.
 BOOTSTRAP = {"BootstrapVersion", "CheckBootstrapVersion", "CDKMetadata", "aws:cdk:path"}
+
+
+class TemplateExtension(JSONSnapshotExtension):
+    """One file a stack and stage, named after them: `__snapshots__/sandbox-Foundation.json`."""
+
+    @classmethod
+    def get_snapshot_name(cls, *, test_location: PyTestLocation, index: SnapshotIndex = 0) -> str:  # noqa: ARG003 - syrupy's signature
+        return str(index)
+
+    @classmethod
+    def dirname(cls, *, test_location: PyTestLocation) -> str:  # noqa: ARG003 - syrupy's signature
+        return str(SNAPSHOTS)
 
 
 def masked(node: Any) -> Any:
@@ -26,13 +43,19 @@ def masked(node: Any) -> Any:
     return HASH.sub("<asset>", node) if isinstance(node, str) else node
 
 
+@pytest.mark.filterwarnings("ignore:.*Can not relate snapshot")  # shorter names than syrupy's own are meant
 @pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("stage", ["sandbox", "production"])
+@pytest.mark.parametrize("stage", config.STAGES)
 def test_the_template_is_the_reviewed_one(
     stage: str, stack: str, assembly: Callable[[str], Assembly], snapshot: SnapshotAssertion
 ) -> None:
     template = assembly(stage).template(stack).json
-    assert masked(template) == snapshot(name=f"{stage}-{stack}", extension_class=JSONSnapshotExtension)
+    assert masked(template) == snapshot(name=f"{stage}-{stack}", extension_class=TemplateExtension)
+
+
+def test_no_snapshot_is_left_over() -> None:
+    reviewed = {f"{stage}-{stack}.json" for stage in config.STAGES for stack in STACKS}
+    assert {path.name for path in SNAPSHOTS.iterdir()} == reviewed
 
 
 def test_a_snapshot_hides_hashes_and_keeps_logical_ids() -> None:
