@@ -27,8 +27,9 @@ ENDPOINTS = {
 class Network(Construct):
     """Isolated subnets and VPC endpoints: no NAT, no internet gateway (Task 4.3: VPC, subnets, security groups).
 
-    Data cannot leave by a route that does not exist. Each interface endpoint costs about 7 $ a month and zone, so
-    the list holds only what is called from inside.
+    Data cannot leave by a route that does not exist; what a job may do with the services it does reach is decided by
+    its role. Each interface endpoint costs about 7 $ a month and zone, so the list holds only what is called from
+    inside. The default security group stays as AWS made it: nothing is in it, and emptying it takes a custom resource.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, logs: s3.IBucket) -> None:
@@ -46,7 +47,6 @@ class Network(Construct):
                 )
             ],
             nat_gateways=0,
-            # Emptying the default group takes a custom resource; nothing here uses that group.
             restrict_default_security_group=False,
             gateway_endpoints={
                 "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
