@@ -43,7 +43,7 @@ def masked(node: Any) -> Any:
     return HASH.sub("<asset>", node) if isinstance(node, str) else node
 
 
-@pytest.mark.filterwarnings("ignore:.*Can not relate snapshot")  # shorter names than syrupy's own are meant
+@pytest.mark.filterwarnings(r"ignore:\s*Can not relate snapshot")  # shorter names than syrupy's own are meant
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("stage", config.STAGES)
 def test_the_template_is_the_reviewed_one(
