@@ -204,17 +204,16 @@ class Transform:
         matrix = np.zeros((rows, len(self.names)), dtype=np.float32)
         unseen: Counter[str] = Counter()
         start = 0
-        for feature, encoder, derivation in self._features:
-            values = columns[feature["source"]]
-            if derivation:
-                values = derivation(values)
-            stop = start + len(encoder.outputs)
-            # What overflows becomes infinite, and is refused below.
-            with np.errstate(over="ignore"):
-                count = encoder.encode(values, matrix[:, start:stop])
-            if count:
-                unseen[feature["name"]] = count
-            start = stop
+        # What overflows becomes infinite, and is refused below.
+        with np.errstate(over="ignore"):
+            for feature, encoder, derivation in self._features:
+                values = columns[feature["source"]]
+                if derivation:
+                    values = derivation(values)
+                stop = start + len(encoder.outputs)
+                if count := encoder.encode(values, matrix[:, start:stop]):
+                    unseen[feature["name"]] = count
+                start = stop
         if np.isinf(matrix).any():
             row, column = np.argwhere(np.isinf(matrix))[0]
             raise FeatureError(
