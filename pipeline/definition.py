@@ -122,9 +122,10 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class _Metric:
-    """The metric that decides, which way is better, and the loss that falls while training."""
+    """The metric that decides, a threshold to start from, which way is better, and the loss that training lowers."""
 
     name: str
+    threshold: float
     loss: str
     report_path: str
     reaches: type
@@ -135,6 +136,7 @@ class _Metric:
 _METRICS: Mapping[ProblemType, _Metric] = {
     "classification": _Metric(
         "auc",
+        0.6,
         "logloss",
         "binary_classification_metrics.auc.value",
         ConditionGreaterThanOrEqualTo,
@@ -143,6 +145,7 @@ _METRICS: Mapping[ProblemType, _Metric] = {
     ),
     "regression": _Metric(
         "rmse",
+        60.0,
         "rmse",
         "regression_metrics.rmse.value",
         ConditionLessThanOrEqualTo,
@@ -219,7 +222,7 @@ class _Builder:
         self.metric = _METRICS[settings.problem_type]
         self.processing_instance = ParameterString("ProcessingInstanceType", "ml.m5.large")
         self.training_instance = ParameterString("TrainingInstanceType", "ml.m5.large")
-        self.threshold = ParameterFloat("MetricThreshold", 0.6)
+        self.threshold = ParameterFloat("MetricThreshold", self.metric.threshold)
         # A prefix matches as text: without the slash, flights would also read flights2.
         self.data = ParameterString("InputDataUri", "${CuratedUri}/")
         self.dataset = ParameterString("Dataset", "flights")

@@ -80,8 +80,9 @@ def findings(definition: Definition, service: Any, values: Mapping[str, Any]) ->
             shape = service.operation_model(f"Create{OPERATIONS[step.type]}").input_shape
             found += violations(shape, arguments, f"step {step.name}", given_later=GIVEN_LATER)
         for name, file in step.property_files.items():
-            outputs = arguments.get("ProcessingOutputConfig", {}).get("Outputs", [])
-            if file.output not in [output.get("OutputName") for output in outputs]:
+            if file.output not in list(
+                _found(arguments, ["ProcessingOutputConfig", "Outputs", "*", "OutputName"])
+            ):
                 found.append(f"step {step.name}: property file {name} lies in no output named {file.output}.")
     return found
 
@@ -161,7 +162,7 @@ class _Samples:
     def property(self, step: str, path: str) -> Any:
         referenced = self._definition.steps[step]
         if referenced.type == "Condition" and path == "Outcome":
-            return "true"
+            return "True"
         if referenced.type not in OPERATIONS:
             raise ResolutionError(f"step {step} ({referenced.type}) has no property {path}.")
         shape = self._service.operation_model(f"Describe{OPERATIONS[referenced.type]}").output_shape

@@ -67,7 +67,7 @@ class Container:
         """Run the container's command in `folder`; its output goes to the log and to `on_line`."""
         shown = {
             # The interpreter that stands for the image comes first, so `python3` in an entrypoint is that one.
-            "PATH": f"{python.parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{python.parent.absolute()}:/usr/local/bin:/usr/bin:/bin",
             "HOME": f"{self._shown}/home",
             "TMPDIR": f"{self._shown}/temporary",
             "LANG": "C.UTF-8",

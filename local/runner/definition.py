@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, cast, get_args
 
 from local.runner.expressions import DefinitionError, Get, condition_operands, expressions
@@ -128,10 +129,10 @@ class Definition:
 
 def parse(raw: Mapping[str, Any]) -> Definition:
     """Read a definition; raises `DefinitionError` that names the step and what is wrong with it."""
-    _no_other_keys(raw, _PIPELINE_KEYS, "the definition")
+    _keys(raw, "the definition", known=_PIPELINE_KEYS)
     if raw.get("Version") != VERSION:
         raise DefinitionError(f"Version = {raw.get('Version')!r}: only {VERSION} exists.")
-    parameters = {p.name: p for p in map(_parameter, raw.get("Parameters", []))}
+    parameters = {p.name: p for p in map(_parameter, _objects(raw.get("Parameters", []), "Parameters"))}
     steps: dict[str, Step] = {}
     for step in _steps(raw.get("Steps", []), None):
         if step.name in steps:
@@ -150,7 +151,7 @@ def parse(raw: Mapping[str, Any]) -> Definition:
 
 
 def _parameter(raw: Mapping[str, Any]) -> Parameter:
-    _no_other_keys(raw, {"Name", "Type", "DefaultValue", "EnumValues"}, f"parameter {raw.get('Name')}")
+    _keys(raw, f"parameter {raw.get('Name')}", needed={"Name"}, known={"Type", "DefaultValue", "EnumValues"})
     if raw.get("Type") not in get_args(ParameterType):
         raise DefinitionError(
             f"parameter {raw.get('Name')}: Type = {raw.get('Type')!r}: must be one of "
@@ -162,20 +163,23 @@ def _parameter(raw: Mapping[str, Any]) -> Parameter:
     return parameter
 
 
-def _steps(raw: Sequence[Mapping[str, Any]], branch: Branch | None) -> Iterator[Step]:
-    for item in raw:
-        name, kind = item.get("Name", "without a name"), cast(StepType, item.get("Type"))
+def _steps(raw: object, branch: Branch | None) -> Iterator[Step]:
+    for item in _objects(raw, f"the branches of {branch.condition}" if branch else "Steps"):
+        name, kind = str(item.get("Name")), cast(StepType, item.get("Type"))
         if kind not in get_args(StepType):
             raise UnsupportedError(
                 f"step {name}: Type = {kind!r} is not interpreted here. Supported: {', '.join(get_args(StepType))}."
             )
-        _no_other_keys(item, _STEP_KEYS, f"step {name}")
-        arguments = item.get("Arguments", {})
+        where = f"step {name}"
+        _keys(item, where, needed={"Name", "Arguments"}, known=_STEP_KEYS)
+        arguments = _object(item["Arguments"], f"{where}: Arguments")
         own, nested = arguments, {}
         if kind == "Condition":
-            own = {"Conditions": arguments.get("Conditions", [])}
+            own = {"Conditions": _objects(arguments.get("Conditions"), f"{where}: Conditions")}
             nested = {True: arguments.get("IfSteps", []), False: arguments.get("ElseSteps", [])}
-        waits_for = {_dependency(name, entry) for entry in item.get("DependsOn", [])}
+        waits_for = {
+            _dependency(where, entry) for entry in _list(item.get("DependsOn", []), f"{where}: DependsOn")
+        }
         waits_for |= {get.step for get in expressions(own) if isinstance(get, Get) and get.step}
         if branch:
             waits_for.add(branch.condition)
@@ -184,20 +188,23 @@ def _steps(raw: Sequence[Mapping[str, Any]], branch: Branch | None) -> Iterator[
             type=kind,
             arguments=own,
             depends_on=frozenset(waits_for),
-            property_files={
-                file["PropertyFileName"]: PropertyFile(file["OutputName"], file["FilePath"])
-                for file in item.get("PropertyFiles", [])
-            },
+            property_files=dict(_property_files(item.get("PropertyFiles", []), where)),
             branch=branch,
         )
         for outcome, steps in nested.items():
             yield from _steps(steps, Branch(name, outcome))
 
 
-def _dependency(step: str, entry: object) -> str:
+def _property_files(raw: object, where: str) -> Iterator[tuple[str, PropertyFile]]:
+    for file in _objects(raw, f"{where}: PropertyFiles"):
+        _keys(file, f"{where}: PropertyFiles", needed={"PropertyFileName", "OutputName", "FilePath"})
+        yield str(file["PropertyFileName"]), PropertyFile(str(file["OutputName"]), str(file["FilePath"]))
+
+
+def _dependency(where: str, entry: object) -> str:
     if isinstance(entry, str):
         return entry
-    raise UnsupportedError(f"step {step}: DependsOn = {entry!r}: run conditions are not interpreted here.")
+    raise UnsupportedError(f"{where}: DependsOn = {entry!r}: run conditions are not interpreted here.")
 
 
 def _check_references(step: Step, steps: Mapping[str, Step], parameters: Mapping[str, Parameter]) -> None:
@@ -215,6 +222,30 @@ def _check_references(step: Step, steps: Mapping[str, Step], parameters: Mapping
             )
 
 
-def _no_other_keys(raw: Mapping[str, Any], known: set[str], where: str) -> None:
-    if unknown := sorted(set(raw) - known):
+def _keys(
+    raw: Mapping[str, Any],
+    where: str,
+    *,
+    needed: AbstractSet[str] = frozenset(),
+    known: AbstractSet[str] = frozenset(),
+) -> None:
+    if unknown := sorted(raw.keys() - needed - known):
         raise DefinitionError(f"{where}: unknown property {unknown[0]}.")
+    if missing := sorted(needed - raw.keys()):
+        raise DefinitionError(f"{where}: has no {missing[0]}.")
+
+
+def _objects(raw: object, where: str) -> list[Mapping[str, Any]]:
+    return [_object(item, f"{where}[{index}]") for index, item in enumerate(_list(raw, where))]
+
+
+def _object(raw: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise DefinitionError(f"{where} = {raw!r}: must be an object.")
+    return raw
+
+
+def _list(raw: object, where: str) -> list[Any]:
+    if not isinstance(raw, list):
+        raise DefinitionError(f"{where} = {raw!r}: must be a list.")
+    return raw

@@ -75,12 +75,14 @@ def run(
     setting: Setting,
     parameters: Mapping[str, object] | None = None,
     pipeline: str = "pipeline",
+    execution_id: str | None = None,
     until: str | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> ExecutionResult:
     """Interpret a definition.
 
-    `parameters` override defaults; `until` names the last step wanted: only it and what it needs run. Raises
+    `parameters` override defaults; `execution_id` is for a caller who must know it beforehand (12 characters, as the
+    service's); `until` names the last step wanted: only it and what it needs run. Raises
     `DefinitionError`, before anything runs, for a definition that AWS would refuse, `UnsupportedError` for one that
     asks for what is not interpreted here. A failing step raises nothing: the result says which failed, and why.
     Ctrl-C ends the running process group and goes on to the caller.
@@ -91,7 +93,7 @@ def run(
     if found := check.findings(graph, service, values):
         raise DefinitionError("\n".join(found))
     check.refuse_uninterpreted(graph, service, values, images=setting.images)
-    execution = _Execution(graph, setting, values, pipeline, on_event)
+    execution = _Execution(graph, setting, values, (pipeline, execution_id or secrets.token_hex(6)), on_event)
     return execution.run(graph.needed_by(until) if until else set(graph.order))
 
 
@@ -103,11 +105,11 @@ class _Execution:
         graph: Definition,
         setting: Setting,
         values: Mapping[str, Any],
-        pipeline: str,
+        names: tuple[str, str],
         on_event: Callable[[Event], None],
     ) -> None:
         self.graph, self.setting, self.values, self.on_event = graph, setting, values, on_event
-        self.id = secrets.token_hex(6)
+        pipeline, self.id = names
         arn = setting.arn(f"pipeline/{pipeline.lower()}")
         self.arn = f"{arn}/execution/{self.id}"
         self.variables = {
@@ -252,5 +254,5 @@ def _answer(response: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _truth(value: object) -> str:
-    """A Condition step's Outcome: the text true or false."""
-    return "true" if value else "false"
+    """A Condition step's Outcome ("ConditionStepMetadata", API Reference)."""
+    return "True" if value else "False"

@@ -29,6 +29,12 @@ _CONDITION_KEYS: Mapping[str, set[str]] = {
 }
 
 
+_SIGNATURES: Mapping[str, tuple[Mapping[str, type | tuple[type, ...]], ...]] = {
+    "Std:Join": ({"On": str, "Values": list},),
+    "Std:JsonGet": ({"PropertyFile": Mapping, "Path": str}, {"S3Uri": (str, Mapping), "Path": str}),
+}
+
+
 class DefinitionError(ValueError):
     """A definition that cannot run: the message names the step or parameter and what is wrong."""
 
@@ -89,8 +95,14 @@ def expressions(value: object) -> Iterator[Get]:
         function = _function(value)
         if function == "Get":
             yield Get.parse(value["Get"])
-        elif function == "Std:Join":
-            yield from expressions(value[function].get("Values", []))
+        elif function:
+            _check_call(function, value[function])
+            found = list(expressions(list(value[function].values())))
+            if "PropertyFile" in value[function] and [bool(get.property_file) for get in found] != [True]:
+                raise DefinitionError(
+                    f"function {function}: {value[function]['PropertyFile']!r} is no property file."
+                )
+            yield from found
         else:
             for item in value.values():
                 yield from expressions(item)
@@ -138,6 +150,8 @@ def condition_operands(conditions: Sequence[Mapping[str, Any]], where: str) -> l
     """Check the shape of conditions and list the values they compare; `DefinitionError` names what is wrong."""
     operands: list[Any] = []
     for condition in conditions:
+        if not isinstance(condition, Mapping):
+            raise DefinitionError(f"{where}: condition {condition!r}: must be an object.")
         kind = str(condition.get("Type"))
         if kind not in _CONDITION_KEYS:
             raise DefinitionError(
@@ -151,12 +165,18 @@ def condition_operands(conditions: Sequence[Mapping[str, Any]], where: str) -> l
         if kind == "Not":
             operands += condition_operands([condition["Condition"]], where)
         elif kind == "Or":
-            operands += condition_operands(condition["Conditions"], where)
+            operands += condition_operands(_list(condition["Conditions"], where), where)
         elif kind == "In":
-            operands += [condition["QueryValue"], *condition["Values"]]
+            operands += [condition["QueryValue"], *_list(condition["Values"], where)]
         else:
             operands += [condition["LeftValue"], condition["RightValue"]]
     return operands
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise DefinitionError(f"{where}: condition on {value!r}: must be a list.")
+    return value
 
 
 def descend(value: Any, path: str, where: str) -> Any:
@@ -200,19 +220,20 @@ def _get(text: object, lookup: Lookup) -> Any:
         return lookup.parameter(get.parameter)
     if get.variable:
         return lookup.variable(get.variable)
+    if get.property_file:
+        raise DefinitionError(f"Get = {text!r}: a property file is read by Std:JsonGet only.")
     return lookup.property(get.step or "", get.path)
 
 
 def _join(join: Mapping[str, Any], lookup: Lookup) -> str:
-    return str(join.get("On", "")).join(_text(resolve(item, lookup)) for item in join.get("Values", []))
+    return str(join["On"]).join(_text(resolve(item, lookup)) for item in join["Values"])
 
 
 def _json_get(source: Mapping[str, Any], lookup: Lookup) -> Any:
-    path = source.get("Path", "")
     if "PropertyFile" in source:
-        file = Get.parse(source["PropertyFile"].get("Get"))
-        return lookup.property_file(file.step or "", file.property_file or "", path)
-    return lookup.json(resolve(source.get("S3Uri"), lookup), path)
+        file = Get.parse(source["PropertyFile"]["Get"])
+        return lookup.property_file(file.step or "", file.property_file or "", source["Path"])
+    return lookup.json(resolve(source["S3Uri"], lookup), source["Path"])
 
 
 _FUNCTIONS: Mapping[str, Callable[[Any, Lookup], Any]] = {
@@ -230,6 +251,16 @@ def _function(value: Mapping[str, Any]) -> str | None:
     if key.startswith("Std:") and key not in _FUNCTIONS:
         raise DefinitionError(f"function {key}: not interpreted here. Supported: {', '.join(_FUNCTIONS)}.")
     return key if key in _FUNCTIONS else None
+
+
+def _check_call(function: str, arguments: Any) -> None:
+    """Refuse a call whose arguments are not the function's; `_SIGNATURES` says which are."""
+    for signature in _SIGNATURES[function]:
+        named = isinstance(arguments, Mapping) and set(arguments) == set(signature)
+        if named and all(isinstance(arguments[name], kinds) for name, kinds in signature.items()):
+            return
+    known = " or ".join(", ".join(sorted(signature)) for signature in _SIGNATURES[function])
+    raise DefinitionError(f"function {function}: takes {known}, not {arguments!r}.")
 
 
 def _text(value: object) -> str:

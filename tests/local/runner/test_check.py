@@ -2,12 +2,12 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from local.runner import UnsupportedError, check
+from local.runner import DefinitionError, UnsupportedError, check
 from local.runner.definition import parse
 from local.runner.shapes import python_pattern, violations
 from tests.local.runner.written import (
@@ -147,6 +147,14 @@ FAULTS: dict[str, tuple[Callable[[Json], None], str]] = {
         put("Steps.2.Arguments.Conditions.0.LeftValue", json_get("Prepare", "Report", "a[*]")),
         "step Check: path 'a[*]': not understood at '[*]'.",
     ),
+    "property file outside of its function": (
+        put(f"{TRAIN}.RoleArn", get("Steps.Prepare.PropertyFiles.Report")),
+        "Get = 'Steps.Prepare.PropertyFiles.Report': a property file is read by Std:JsonGet only.",
+    ),
+    "property of a condition": (
+        put("Steps.2.Arguments.ElseSteps.0.Arguments.ErrorMessage", get("Steps.Check.Conditions")),
+        "step Stop: step Check (Condition) has no property Conditions.",
+    ),
     "execution variable": (
         put(f"{TRAIN}.RoleArn", get("Execution.TrainingJobName")),
         "step Train: execution variable TrainingJobName: not interpreted here. Known: CurrentDateTime",
@@ -235,3 +243,30 @@ def test_script_mode_and_an_entrypoint_are_interpreted(service: Any) -> None:
     own = {"sagemaker_program": "train.py", "sagemaker_submit_directory": f"s3://{BUCKET}/code.tar.gz"}
     for step in (training("Train", "true"), training("Train", hyperparameters=own)):
         check.refuse_uninterpreted(parse(pipeline(step)), service, {}, images=[IMAGE])
+
+
+def places(value: Any, way: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The path of every value inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield (*way, key)
+        yield from places(item, (*way, key))
+
+
+JUNK = (None, 7, "x", [], {}, ["x"], {"x": 1}, {"Get": 7}, {"Std:Join": 3})
+
+
+def test_a_damaged_definition_is_refused_in_words_wherever_the_damage_is(service: Any) -> None:
+    """Every value replaced by every kind of junk: a sentence or nothing, never another exception."""
+    refused: list[str] = []
+    for way in places(sound()):
+        for junk in JUNK:
+            raw = sound()
+            put(".".join(map(str, way)), junk)(raw)
+            try:
+                if not findings(raw, service):
+                    check.refuse_uninterpreted(parse(raw), service, {}, images=[IMAGE])
+            except DefinitionError as error:
+                refused.append(str(error))
+    assert len(refused) > 100
+    assert all(refused)

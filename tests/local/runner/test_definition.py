@@ -108,6 +108,22 @@ WRONG: list[tuple[Callable[[Json], None], str]] = [
         set_argument(1, "RoleArn", get("Role")),
         "Get = 'Role': must start with Parameters., Execution. or Steps.<name>.",
     ),
+    (set_at_top("Steps", {}), "Steps = {}: must be a list."),
+    (set_at_top("Steps", ["Prepare"]), "Steps[0] = 'Prepare': must be an object."),
+    (set_in_step(1, "DependsOn", "Prepare"), "step Train: DependsOn = 'Prepare': must be a list."),
+    (set_in_step(0, "PropertyFiles", [{"OutputName": "a"}]), "step Prepare: PropertyFiles: has no FilePath."),
+    (
+        set_argument(1, "RoleArn", {"Std:Join": {"On": "/", "Values": "a"}}),
+        "function Std:Join: takes On, Values, not {'On': '/', 'Values': 'a'}.",
+    ),
+    (
+        set_argument(1, "RoleArn", {"Std:JsonGet": {"Path": "a"}}),
+        "function Std:JsonGet: takes Path, PropertyFile or Path, S3Uri, not {'Path': 'a'}.",
+    ),
+    (
+        set_argument(1, "RoleArn", {"Std:JsonGet": {"PropertyFile": get("Parameters.Rows"), "Path": "a"}}),
+        "function Std:JsonGet: {'Get': 'Parameters.Rows'} is no property file.",
+    ),
     (
         set_argument(1, "RoleArn", {"Std:Split": {}}),
         "function Std:Split: not interpreted here. Supported: Get, Std:Join, Std:JsonGet.",
@@ -145,6 +161,9 @@ def test_a_wrong_definition_is_refused_with_one_sentence(
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        ("Equals", "Conditions[0] = 'Equals': must be an object."),
+        ({"Type": "Not", "Condition": "x"}, "step Check: condition 'x': must be an object."),
+        ({"Type": "Or", "Conditions": {}}, "step Check: condition on {}: must be a list."),
         (compare("NotEquals", 1, 1), "step Check: condition Type = 'NotEquals': must be one of Equals, "),
         (
             {"Type": "Equals", "LeftValue": 1},
@@ -157,7 +176,7 @@ def test_a_wrong_definition_is_refused_with_one_sentence(
         ),
     ],
 )
-def test_a_wrong_condition_is_refused(raw: Json, message: str) -> None:
+def test_a_wrong_condition_is_refused(raw: Any, message: str) -> None:
     with pytest.raises(DefinitionError) as refused:
         parse(pipeline(condition("Check", raw)))
     assert message in str(refused.value)

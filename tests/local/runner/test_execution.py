@@ -190,9 +190,15 @@ def test_a_step_that_waits_by_depends_on_runs_after_it_although_written_before(d
     assert list(data.run(pipeline(late, processing("Early", "echo early"))).steps) == ["Early", "Late"]
 
 
+def test_a_caller_may_know_the_executions_id_beforehand(data: Cloud) -> None:
+    assert data.run(gated(), until="Prepare", execution_id="abcdefghijkl").arn.endswith(
+        "/execution/abcdefghijkl"
+    )
+
+
 def test_a_condition_inside_a_branch_and_its_outcome_are_interpreted(data: Cloud) -> None:
     inner = condition(
-        "Inner", compare("Equals", get("Steps.Outer.Outcome"), "true"), then=[fail("Reached", "both")]
+        "Inner", compare("Equals", get("Steps.Outer.Outcome"), "True"), then=[fail("Reached", "both")]
     )
     result = data.run(pipeline(condition("Outer", compare("Equals", 1, 1), then=[inner])))
     assert list(result.steps) == ["Outer", "Inner", "Reached"]
@@ -580,3 +586,85 @@ def test_the_current_time_and_the_start_time_are_iso_times(data: Cloud) -> None:
     ordered = compare("LessThan", get("Execution.StartDateTime"), get("Execution.CurrentDateTime"))
     result = data.run(pipeline(condition("Check", ordered, then=[fail("Later", "")])))
     assert list(result.steps) == ["Check", "Later"]
+
+
+def test_a_pipeline_of_aws_examples_runs_as_the_sdk_v2_wrote_it(cloud: Cloud) -> None:
+    """The abalone example's shape: a script as an input, quoted hyperparameters, a count as a parameter."""
+    # Code with /opt/ml written into it would see the machine's, so these scripts are told their folder.
+    start = "import json, os, pathlib, tarfile\nbase = pathlib.Path(os.environ['BASE'])\n"
+    cloud.put(
+        "code/preprocess.py",
+        start
+        + "(base / 'train' / 'train.csv').write_text((base / 'input' / 'abalone.csv').read_text() * 2)\n",
+    )
+    cloud.put(
+        "code/evaluate.py",
+        start + "names = tarfile.open(base / 'model' / 'model.tar.gz').getnames()\n"
+        "report = {'regression_metrics': {'mse': {'value': len(names)}}}\n"
+        "(base / 'evaluation' / 'evaluation.json').write_text(json.dumps(report))\n",
+    )
+    cloud.put("raw/abalone.csv", "1,2\n")
+    train = "import os, pathlib, sys\npathlib.Path(os.environ['SM_MODEL_DIR'], 'model').write_text(' '.join(sys.argv))\n"
+    code = cloud.put("code/sourcedir.tar.gz", archive_of({"abalone.py": train}))
+
+    def script_step(name: str, file: str, inputs: Json, output_name: str, **more: Any) -> Json:
+        places = {"code": f"s3://{BUCKET}/code/{file}", **inputs}
+        step = processing(name, "", inputs=places, outputs=(output_name,), **more)
+        for item in step["Arguments"]["ProcessingInputs"]:
+            if item["InputName"] != "code":
+                item["S3Input"]["LocalPath"] = f"{PROCESSING}/{item['InputName']}"
+        step["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] = (
+            f"{PROCESSING}/{output_name}"
+        )
+        step["Arguments"]["Environment"] = {"BASE": PROCESSING}
+        step["Arguments"]["AppSpecification"]["ContainerEntrypoint"] = [
+            "python3",
+            f"{PROCESSING}/input/code/{file}",
+        ]
+        step["Arguments"]["ProcessingResources"]["ClusterConfig"]["InstanceCount"] = get(
+            "Parameters.ProcessingInstanceCount"
+        )
+        return step | {"CacheConfig": {"Enabled": True, "ExpireAfter": "30d"}}
+
+    quoted = {
+        "sagemaker_program": '"abalone.py"',
+        "sagemaker_submit_directory": f'"{code}"',
+        "objective": '"reg:linear"',
+    }
+    mse = json_get("AbaloneEval", "AbaloneEvaluationReport", "regression_metrics.mse.value")
+    result = cloud.run(
+        pipeline(
+            script_step(
+                "AbaloneProcess", "preprocess.py", {"input": get("Parameters.InputDataUrl")}, "train"
+            ),
+            training(
+                "AbaloneTrain", channels={"train": output("AbaloneProcess", "train")}, hyperparameters=quoted
+            ),
+            script_step(
+                "AbaloneEval",
+                "evaluate.py",
+                {"model": get("Steps.AbaloneTrain.ModelArtifacts.S3ModelArtifacts")},
+                "evaluation",
+                files={"AbaloneEvaluationReport": "evaluation.json"},
+            ),
+            condition(
+                "AbaloneMSECond",
+                compare("LessThanOrEqualTo", mse, 6.0),
+                then=[register("AbaloneRegisterModel", "AbaloneTrain")],
+            ),
+            parameters=[
+                parameter("ProcessingInstanceCount", 1, "Integer"),
+                parameter("InputDataUrl", f"s3://{BUCKET}/raw/abalone.csv"),
+            ],
+        ),
+        pipeline="AbalonePipeline",
+    )
+    assert result.status == "Succeeded", {s.name: s.failure_reason for s in result.steps.values()}
+    assert list(result.steps) == [
+        "AbaloneProcess",
+        "AbaloneTrain",
+        "AbaloneEval",
+        "AbaloneMSECond",
+        "AbaloneRegisterModel",
+    ]
+    assert len(cloud.packages()) == 1
