@@ -39,8 +39,8 @@ InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-# Families for processing and training without local storage: Amazon EC2 User Guide, "Instance store volumes", beside
-# the types that CreateProcessingJob and CreateTrainingJob admit.
+# Families without local storage, which take our key for their volume: Amazon EC2 User Guide, "Instance store volumes",
+# beside the types that CreateProcessingJob and CreateTrainingJob admit.
 JOB_FAMILIES = (
     *(
         "c4",
@@ -245,6 +245,21 @@ class ServingConfig(Section):
     alarms: AlarmConfig
     autoscaling: AutoscalingConfig
 
+    @field_validator("instance_type")
+    @classmethod
+    def _scales_and_takes_our_key(cls, value: str) -> str:
+        family = value.split(".")[1]
+        if family.startswith("t"):
+            raise ValueError(
+                "burstable, and Application Auto Scaling refuses to register such a variant. Use ml.m5.large or larger."
+            )
+        if family not in JOB_FAMILIES:
+            raise ValueError(
+                "the endpoint's volume is encrypted with our key (KmsKeyId), which AWS refuses on instances with local "
+                "storage; and AWS's XGBoost image needs an x86 instance. Use ml.m5.large or larger."
+            )
+        return value
+
     @model_validator(mode="after")
     def _rollout_can_work(self) -> Self:
         rollout, alarms = self.rollout, self.alarms
@@ -277,11 +292,6 @@ class ServingConfig(Section):
             raise ValueError(
                 f"autoscaling.maximum_instances = {self.autoscaling.maximum_instances} is below instance_count = "
                 f"{self.instance_count}, the minimum. Raise the maximum."
-            )
-        if self.instance_type.startswith("ml.t"):
-            raise ValueError(
-                f"instance_type = {self.instance_type} is burstable, and Application Auto Scaling refuses to register "
-                "such a variant. Use ml.m5.large or larger."
             )
         return self
 
