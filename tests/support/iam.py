@@ -39,9 +39,6 @@ GLOBAL_KEYS = (
 # Documented for the service, but on no action's row of the tables ("Condition keys for AWS KMS").
 SERVICE_KEYS = {"kms": ("kms:encryptioncontext:*", "kms:viaservice", "kms:granti*", "kms:calleraccount")}
 
-# `Stream.grant_read` of aws-cdk-lib 2.275 lists these beside the actions it means; on a stream they grant nothing.
-HARMLESS = {"kinesis:DescribeStreamConsumer", "kinesis:ListStreams", "kinesis:SubscribeToShard"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Action:
@@ -121,8 +118,6 @@ def _mismatched_resources(statement: Statement) -> Iterator[str]:
         return
     for name in statement.actions:
         if expand(name) and not any(_acts_on(name, resource) for resource in statement.resources):
-            if name in HARMLESS:
-                continue
             formats = sorted({arn for action in expand(name) for _, arn in action.resources}) or ["*"]
             yield f"{name} does not act on {', '.join(statement.resources)}, but on {' or '.join(formats)}"
     for resource in statement.resources:
