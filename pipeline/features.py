@@ -26,7 +26,6 @@ Columns = Mapping[str, Array]
 
 VERSION = 1
 UNSEEN = -1
-_ABSENT = -2
 
 
 class FeatureError(ValueError):
@@ -85,7 +84,7 @@ class _Logged:
         return {}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        if (values <= -1).any():
+        if np.fmin.reduce(values) <= -1:
             raise FeatureError(
                 f"{self.outputs[0]} = {values[values <= -1][0]}: log(1 + x) needs x above -1. Correct the value."
             )
@@ -104,7 +103,8 @@ class _Binned:
         return {"edges": self.edges.tolist()}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        out[:, 0] = np.where(np.isnan(values), np.nan, np.searchsorted(self.edges, values, side="right"))
+        out[:, 0] = np.searchsorted(self.edges, values, side="right")
+        out[np.isnan(values), 0] = np.nan
         return 0
 
 
@@ -120,9 +120,13 @@ class _Labelled:
         return {"categories": self.categories}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        found = _codes(self._codes, values)
-        out[:, 0] = np.where(found == _ABSENT, np.nan, found) if found.min() == _ABSENT else found
-        return int((found == UNSEEN).sum())
+        found = [self._codes.get(value, UNSEEN) for value in values.tolist()]
+        out[:, 0] = found
+        if UNSEEN not in found:
+            return 0
+        missing = _missing(values)
+        out[missing, 0] = np.nan
+        return found.count(UNSEEN) - int(missing.sum())
 
 
 class _OneHot:
@@ -137,10 +141,14 @@ class _OneHot:
         return {"categories": self.categories}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        found = _codes(self._codes, values)
-        rows = np.flatnonzero(found >= 0)
-        out[rows, found[rows]] = 1
-        return int((found == UNSEEN).sum())
+        unseen = 0
+        for row, value in enumerate(values.tolist()):
+            code = self._codes.get(value)
+            if code is not None:
+                out[row, code] = 1
+            elif value is not None and value == value:  # noqa: PLR0124 - NaN is not equal to itself
+                unseen += 1
+        return unseen
 
 
 _ENCODERS: Mapping[Encoding, Callable[[str, Mapping[str, Any]], _Encoder]] = {
@@ -259,14 +267,6 @@ def _learn(feature: Feature, values: Array) -> dict[str, Any]:
             return {"offset": 0.0, "scale": 1.0}
         case "log":
             return {}
-
-
-def _codes(known: Mapping[object, int], values: Array) -> npt.NDArray[np.int64]:
-    """Each value's number in `known`, UNSEEN or _ABSENT. One look-up a value, which is what a single record needs."""
-    found = np.array([known.get(value, UNSEEN) for value in values.tolist()])
-    if found.min() == UNSEEN:
-        found[_missing(values)] = _ABSENT
-    return found
 
 
 def _missing(values: Array) -> npt.NDArray[np.bool_]:

@@ -40,11 +40,16 @@ MAX_BODY_BYTES = 6_291_456
 # Ours, so that one request cannot hold a worker for long; override with the environment variable MAX_RECORDS.
 DEFAULT_MAX_RECORDS = 10_000
 
-_KINDS: Mapping[ColumnType, set[type]] = {
-    "int": {int, float, type(None)},
-    "float": {int, float, type(None)},
-    "string": {str, type(None)},
-    "timestamp": {str, type(None)},
+# The Python types that JSON values of a column may have, by the column's type and whether it is nullable.
+_KINDS: Mapping[tuple[ColumnType, bool], set[type]] = {
+    ("int", False): {int, float},
+    ("int", True): {int, float, type(None)},
+    ("float", False): {int, float},
+    ("float", True): {int, float, type(None)},
+    ("string", False): {str},
+    ("string", True): {str, type(None)},
+    ("timestamp", False): {str},
+    ("timestamp", True): {str, type(None)},
 }
 _HUGE = sys.float_info.max
 # numpy's NaT as a number of seconds.
@@ -81,13 +86,18 @@ class InferenceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What a model folder holds. `threshold` decides the class; None for regression."""
+    """What a model folder holds. `threshold` decides the class; None for regression.
+
+    `columns` are the request's, `numbers` the names of those of numbers, `limits` their lowest and highest values.
+    """
 
     schema: Schema
     transform: Transform
     predict: predictors.Predictor
     threshold: float | None
     columns: Mapping[str, Column]
+    numbers: Sequence[str]
+    limits: tuple[Array, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +147,17 @@ def model_fn(model_dir: str) -> Model:
     folder = Path(model_dir)
     data = schema.parse((folder / "schema.json").read_text(), source=str(folder / "schema.json"))
     metadata = json.loads((folder / "metadata.json").read_text())
+    numbers = [column for column in data.request_columns if column.type in {"int", "float"}]
+    low = [-_HUGE if column.minimum is None else column.minimum for column in numbers]
+    high = [_HUGE if column.maximum is None else column.maximum for column in numbers]
     return Model(
         schema=data,
         transform=Transform.from_json((folder / "transform.json").read_text()),
         predict=predictors.load(folder),
         threshold=metadata["threshold"],
         columns={column.name: column for column in data.request_columns},
+        numbers=tuple(column.name for column in numbers),
+        limits=(np.array(low), np.array(high)),
     )
 
 
@@ -177,7 +192,7 @@ def input_fn(body: bytes | str, content_type: str) -> Request:
 def predict_fn(request: Request, model: Model) -> Prediction:
     """Check every value against the schema, encode, predict; 400 names the record, the column and the value."""
     values = _from_csv(request.rows, model) if request.rows else _from_json(request.records, model.columns)
-    columns = {name: _array(values[name], column) for name, column in model.columns.items()}
+    columns = _arrays(values, model)
     try:
         matrix, unseen = model.transform.apply(columns)
     except FeatureError as error:
@@ -295,7 +310,7 @@ def _value(text: str | None, column: Column, record: int) -> str | float | None:
     if text is None or column.type in {"string", "timestamp"}:
         return text
     try:
-        number = float(text)
+        number = int(text) if column.type == "int" and text.isdecimal() else float(text)
     except ValueError as error:
         raise _wrong(column, text, record) from error
     # Python reads "nan", "inf" and "1_0" as numbers; no CSV means them so.
@@ -304,44 +319,62 @@ def _value(text: str | None, column: Column, record: int) -> str | float | None:
     return number
 
 
-def _array(values: list[Any], column: Column) -> Array:
-    """A column's values as `pipeline.features` takes them, once type, null and range are checked.
+def _arrays(values: Mapping[str, list[Any]], model: Model) -> dict[str, Array]:
+    """The columns as `pipeline.features` takes them, once type, null and range are checked.
 
-    A single record passes here too, so a fault is noticed by few calls and located only when there is one.
+    A single record passes here too: faults are noticed by few calls, and located only when there is one.
     """
-    kinds = set(map(type, values))
-    if type(None) in kinds and not column.nullable:
-        record = values.index(None)
-        raise InferenceError(
-            f"record {record}: column {column.name} is missing or null; it must have a value."
-        )
-    if not kinds <= _KINDS[column.type]:
-        record = next(i for i, value in enumerate(values) if type(value) not in _KINDS[column.type])
-        raise _wrong(column, values[record], record)
-    if column.type == "string":
-        return np.array(values, dtype=object)
-    if column.type == "timestamp":
-        times = [_MISSING_TIME if v is None else _seconds(v, column, i) for i, v in enumerate(values)]
-        return np.array(times, dtype=np.int64).astype("datetime64[s]")
+    kinds = {name: set(map(type, values[name])) for name in model.columns}
+    for name, column in model.columns.items():
+        if not kinds[name] <= _KINDS[column.type, column.nullable]:
+            raise _wrong_kind(values[name], column)
+    arrays = dict(zip(model.numbers, _numbers(values, kinds, model), strict=True))
+    for name, column in model.columns.items():
+        if column.type == "string":
+            arrays[name] = np.array(values[name], dtype=object)
+        elif column.type == "timestamp":
+            times = [_seconds(value, column, i) for i, value in enumerate(values[name])]
+            arrays[name] = np.array(times, dtype=np.int64).astype("datetime64[s]")
+    return arrays
+
+
+def _numbers(values: Mapping[str, list[Any]], kinds: Mapping[str, set[type]], model: Model) -> Array:
+    """All columns of numbers at once: float64 (columns, records), within their ranges."""
+    if not model.numbers:
+        return np.empty((0, 0))
     try:
-        numbers = np.array(values, dtype=np.float64)
+        numbers = np.array([values[name] for name in model.numbers], dtype=np.float64)
     except OverflowError:
         # JSON has whole numbers of any length.
-        numbers = np.array([math.inf if abs(v or 0) > _HUGE else v for v in values], dtype=np.float64)
-    low = -_HUGE if column.minimum is None else column.minimum
-    high = _HUGE if column.maximum is None else column.maximum
+        rows = [[math.inf if abs(v or 0) > _HUGE else v for v in values[name]] for name in model.numbers]
+        numbers = np.array(rows, dtype=np.float64)
+    low, high = model.limits
     # fmin and fmax pass over NaN, which is a missing value; infinity is out of every range.
-    if np.fmin.reduce(numbers) < low or np.fmax.reduce(numbers) > high:
-        _refuse_first((numbers < low) | (numbers > high), values, column)
-    if column.type == "int" and float in kinds:
-        _refuse_first(np.abs(np.fmod(numbers, 1)) > 0, values, column)
+    if (np.fmin.reduce(numbers, axis=1) < low).any() or (np.fmax.reduce(numbers, axis=1) > high).any():
+        records = numbers.T
+        name, record = _first((records < low) | (records > high), model)
+        raise _wrong(model.columns[name], values[name][record], record)
+    broken = [model.columns[name].type == "int" and float in kinds[name] for name in model.numbers]
+    if any(broken) and (wrong := (np.abs(np.fmod(numbers.T, 1)) > 0) & broken).any():
+        name, record = _first(wrong, model)
+        raise _wrong(model.columns[name], values[name][record], record)
     return numbers
 
 
-def _refuse_first(wrong: Array, values: Sequence[Any], column: Column) -> None:
-    if wrong.any():
-        record = int(wrong.argmax())
-        raise _wrong(column, values[record], record)
+def _first(wrong: Array, model: Model) -> tuple[str, int]:
+    """The first marked place in `wrong` (records, columns of numbers): the column's name and the record."""
+    record, column = np.argwhere(wrong)[0]
+    return model.numbers[int(column)], int(record)
+
+
+def _wrong_kind(values: list[Any], column: Column) -> InferenceError:
+    allowed = _KINDS[column.type, column.nullable]
+    record = next(i for i, value in enumerate(values) if type(value) not in allowed)
+    if values[record] is None:
+        return InferenceError(
+            f"record {record}: column {column.name} is missing or null; it must have a value."
+        )
+    return _wrong(column, values[record], record)
 
 
 def _wrong(column: Column, value: object, record: int) -> InferenceError:
@@ -359,8 +392,10 @@ def _wrong(column: Column, value: object, record: int) -> InferenceError:
     return InferenceError(f"record {record}: column {column.name} = {shown}: must be {expected}.")
 
 
-def _seconds(value: str, column: Column, record: int) -> int:
+def _seconds(value: str | None, column: Column, record: int) -> int:
     """An ISO 8601 time as seconds since 1970 UTC; one without a zone is UTC, as in `pipeline.curated`."""
+    if value is None:
+        return _MISSING_TIME
     try:
         time = datetime.fromisoformat(value)
         return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())

@@ -92,10 +92,12 @@ class Prepared(NamedTuple):
     transform: Path
 
 
-def run_prepare(source: Path, folder: Path, problem_type: ProblemType = "classification") -> Prepared:
+def run_prepare(
+    source: Path, folder: Path, problem_type: ProblemType = "classification", schema: str = "flights"
+) -> Prepared:
     folders = Prepared(*(folder / name for name in Prepared._fields))
     flags = [f"--{name}={path}" for name, path in zip(Prepared._fields, folders, strict=True)]
-    prepare.main([f"--input={source}", f"--problem-type={problem_type}", *flags])
+    prepare.main([f"--schema={schema}", f"--input={source}", f"--problem-type={problem_type}", *flags])
     return folders
 
 

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from pipeline import inference
 from pipeline.inference import InferenceError, Model
 from pipeline.schema import Schema
-from tests.pipeline.conftest import Prepared, run_train
+from tests.pipeline.conftest import Prepared, run_prepare, run_train
 
 Record = dict[str, Any]
 
@@ -406,3 +408,38 @@ def test_any_valid_record_means_the_same_as_json_and_as_csv(
     answers = [ask(model, json.dumps(record)), ask(model, as_csv(record), inference.CSV)]
     values = [json.loads(text)["predictions"][0]["score"] for text, _ in answers]
     np.testing.assert_array_equal(values[0], values[1])
+
+
+def test_another_data_set_is_only_another_schema(tmp_path: Path) -> None:
+    """Not one number among its features, other names, other label: prepared, trained and served by the same code."""
+    mine = {
+        "name": "sales",
+        "description": "Which shops sell more than 10 a day.",
+        "key": ["day", "shop"],
+        "time_column": "day",
+        "columns": [
+            {"name": "day", "type": "timestamp"},
+            {"name": "shop", "type": "string"},
+            {"name": "sold", "type": "float"},
+        ],
+        "leakage": [],
+        "exclusions": [],
+        "joins": [],
+        "derived": [{"name": "weekday", "source": "day", "function": "day_of_week"}],
+        "features": [{"name": "shop", "encoding": "one_hot"}, {"name": "weekday", "encoding": "label"}],
+        "label": {"name": "busy", "column": "sold", "greater_than": 10},
+        "facet": {"column": "shop", "values": ["A"]},
+        "split": {"train": 0.7, "validation": 0.15},
+    }
+    path = tmp_path / "sales.json"
+    path.write_text(json.dumps(mine))
+    days = np.repeat(np.arange("2020-01-01", "2020-07-01", dtype="datetime64[D]"), 2).astype("datetime64[us]")
+    shops = np.tile(["A", "B"], len(days) // 2)
+    table = pa.table({"day": pa.array(days), "shop": shops, "sold": np.where(shops == "A", 5.0, 15.0)})
+    (tmp_path / "curated").mkdir()
+    pq.write_table(table, tmp_path / "curated" / "a.parquet")
+    folders = run_prepare(tmp_path / "curated", tmp_path / "out", schema=str(path))
+    served = inference.model_fn(str(run_train(folders, tmp_path / "model", "xgboost", f"--schema={path}")))
+    text, _ = ask(served, "B,2020-08-01\nA,2020-08-01\n", inference.CSV)
+    assert [prediction["label"] for prediction in json.loads(text)["predictions"]] == [1, 0]
+    assert "column shop is missing" in str(refuse(served, {"day": "2020-08-01"}))
