@@ -76,15 +76,21 @@ def findings(definition: Definition, service: Any, values: Mapping[str, Any]) ->
         except ResolutionError as error:
             found.append(f"step {step.name}: {error}")
             continue
-        if step.type in OPERATIONS:
-            shape = service.operation_model(f"Create{OPERATIONS[step.type]}").input_shape
-            found += violations(shape, arguments, f"step {step.name}", given_later=GIVEN_LATER)
+        found += refusals(step, arguments, service)
         for name, file in step.property_files.items():
             if file.output not in list(
                 _found(arguments, ["ProcessingOutputConfig", "Outputs", "*", "OutputName"])
             ):
                 found.append(f"step {step.name}: property file {name} lies in no output named {file.output}.")
     return found
+
+
+def refusals(step: Step, arguments: Mapping[str, Any], service: Any) -> list[str]:
+    """What is wrong with the request that a step sends, if it sends one."""
+    if step.type not in OPERATIONS:
+        return []
+    shape = service.operation_model(f"Create{OPERATIONS[step.type]}").input_shape
+    return violations(shape, arguments, f"step {step.name}", given_later=GIVEN_LATER)
 
 
 def refuse_uninterpreted(

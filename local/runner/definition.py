@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Literal, cast, get_args
 
-from local.runner.expressions import DefinitionError, Get, condition_operands, expressions
+from local.runner.expressions import DefinitionError, Get, check_conditions, expressions
 
 StepType = Literal["Processing", "Training", "Condition", "Model", "RegisterModel", "Fail"]
 ParameterType = Literal["String", "Integer", "Float", "Boolean"]
@@ -212,7 +212,7 @@ def _check_references(step: Step, steps: Mapping[str, Step], parameters: Mapping
         if name not in steps:
             raise DefinitionError(f"step {step.name}: depends on step {name}, which does not exist.")
     if step.type == "Condition":
-        condition_operands(step.arguments["Conditions"], f"step {step.name}")
+        check_conditions(step.arguments["Conditions"], f"step {step.name}")
     for get in expressions(step.arguments):
         if get.parameter and get.parameter not in parameters:
             raise DefinitionError(f"step {step.name}: parameter {get.parameter} does not exist.")

@@ -154,20 +154,19 @@ class _Execution:
 
     def _step(self, step: Step) -> StepResult:
         started = now()
-        log = None
         properties: Mapping[str, Any] = {}
         try:
             properties = _RUN[step.type](self, step)
             status, reason = _status(properties)
-            if step.type in check.IMAGES:
-                log = self._folder(step) / LOG
-        except (ResolutionError, storage.StorageError, _FailStepError) as error:
+        except (ResolutionError, storage.StorageError, _StepError) as error:
             status, reason = "Failed", str(error)
         except (
             self.setting.s3.exceptions.ClientError,
             self.setting.sagemaker.exceptions.ClientError,
         ) as error:
             status, reason = "Failed", f"ClientError: {error}"
+        path = self._folder(step) / LOG
+        log = path if path.exists() else None
         return StepResult(step.name, step.type, status, started, now(), properties, reason, log)
 
     def processing(self, step: Step) -> Mapping[str, Any]:
@@ -181,23 +180,29 @@ class _Execution:
 
     def model(self, step: Step) -> Mapping[str, Any]:
         name = self._job_name(step)
-        self.setting.sagemaker.create_model(ModelName=name, **resolve(step.arguments, self))
+        self.setting.sagemaker.create_model(ModelName=name, **self._request(step))
         return _answer(self.setting.sagemaker.describe_model(ModelName=name))
 
     def register_model(self, step: Step) -> Mapping[str, Any]:
-        created = self.setting.sagemaker.create_model_package(**resolve(step.arguments, self))
+        created = self.setting.sagemaker.create_model_package(**self._request(step))
         arn = created["ModelPackageArn"]
         return _answer(self.setting.sagemaker.describe_model_package(ModelPackageName=arn))
 
     def fail(self, step: Step) -> Mapping[str, Any]:
-        raise _FailStepError(resolve(step.arguments.get("ErrorMessage", ""), self))
+        raise _StepError(resolve(step.arguments.get("ErrorMessage", ""), self))
 
     def _job(self, step: Step) -> Job:
         def on_line(line: str) -> None:
             self.on_event(Event(step.name, "line", line))
 
-        request = resolve(step.arguments, self)
-        return Job(request, self._job_name(step), self._folder(step), self.setting, on_line)
+        return Job(self._request(step), self._job_name(step), self._folder(step), self.setting, on_line)
+
+    def _request(self, step: Step) -> dict[str, Any]:
+        """The step's request with its real values; the service refuses what does not fit its shapes."""
+        request: dict[str, Any] = resolve(step.arguments, self)
+        if found := check.refusals(step, request, self.setting.sagemaker.meta.service_model):
+            raise _StepError(f"ValidationException: {' '.join(found)}")
+        return request
 
     def _folder(self, step: Step) -> Path:
         return self.setting.work_dir / self.id / step.name
@@ -228,8 +233,8 @@ class _Execution:
         return descend(storage.read_json(self.setting.s3, uri), path, uri)
 
 
-class _FailStepError(Exception):
-    """The message of a Fail step."""
+class _StepError(Exception):
+    """A step that fails before or without any job; the text is its FailureReason."""
 
 
 _RUN: Mapping[str, Callable[[_Execution, Step], Mapping[str, Any]]] = {

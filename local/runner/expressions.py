@@ -146,9 +146,8 @@ def comparable(left: object, right: object) -> bool:
     return kinds[0] == kinds[1] and kinds[0] is not False
 
 
-def condition_operands(conditions: Sequence[Mapping[str, Any]], where: str) -> list[Any]:
-    """Check the shape of conditions and list the values they compare; `DefinitionError` names what is wrong."""
-    operands: list[Any] = []
+def check_conditions(conditions: Sequence[object], where: str) -> None:
+    """Refuse a condition of an unknown type or with other members than its type has."""
     for condition in conditions:
         if not isinstance(condition, Mapping):
             raise DefinitionError(f"{where}: condition {condition!r}: must be an object.")
@@ -163,20 +162,14 @@ def condition_operands(conditions: Sequence[Mapping[str, Any]], where: str) -> l
                 f"it has {', '.join(sorted(condition))}."
             )
         if kind == "Not":
-            operands += condition_operands([condition["Condition"]], where)
-        elif kind == "Or":
-            operands += condition_operands(_list(condition["Conditions"], where), where)
-        elif kind == "In":
-            operands += [condition["QueryValue"], *_list(condition["Values"], where)]
-        else:
-            operands += [condition["LeftValue"], condition["RightValue"]]
-    return operands
-
-
-def _list(value: object, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise DefinitionError(f"{where}: condition on {value!r}: must be a list.")
-    return value
+            check_conditions([condition["Condition"]], where)
+        listed = {"Or": "Conditions", "In": "Values"}.get(kind)
+        if listed and not isinstance(condition[listed], list):
+            raise DefinitionError(
+                f"{where}: condition {kind}: {listed} = {condition[listed]!r}: must be a list."
+            )
+        if kind == "Or":
+            check_conditions(condition["Conditions"], where)
 
 
 def descend(value: Any, path: str, where: str) -> Any:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+# "Bucket naming rules" (Amazon S3 User Guide).
+_URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(.*)", re.DOTALL)
 
 
 class StorageError(Exception):
@@ -16,10 +19,10 @@ class StorageError(Exception):
 
 def split(uri: str) -> tuple[str, str]:
     """Bucket and key of `s3://bucket/key`; `StorageError` for anything else."""
-    parts = urlsplit(uri)
-    if parts.scheme != "s3" or not parts.netloc:
+    match = _URI.fullmatch(uri)
+    if not match:
         raise StorageError(f"{uri}: not an S3 URI (s3://bucket/key).")
-    return parts.netloc, parts.path.lstrip("/")
+    return match[1], match[2]
 
 
 def download(s3: Any, uri: str, folder: Path) -> None:

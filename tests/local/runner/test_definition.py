@@ -163,7 +163,7 @@ def test_a_wrong_definition_is_refused_with_one_sentence(
     [
         ("Equals", "Conditions[0] = 'Equals': must be an object."),
         ({"Type": "Not", "Condition": "x"}, "step Check: condition 'x': must be an object."),
-        ({"Type": "Or", "Conditions": {}}, "step Check: condition on {}: must be a list."),
+        ({"Type": "Or", "Conditions": {}}, "step Check: condition Or: Conditions = {}: must be a list."),
         (compare("NotEquals", 1, 1), "step Check: condition Type = 'NotEquals': must be one of Equals, "),
         (
             {"Type": "Equals", "LeftValue": 1},

@@ -341,6 +341,15 @@ def test_what_the_registry_refuses_fails_the_step_with_its_words(data: Cloud) ->
     assert "Model Package Group does not exist" in result.steps["Register"].failure_reason
 
 
+def test_a_request_whose_value_turns_out_wrong_fails_its_step(data: Cloud) -> None:
+    long = f"printf '{{\"note\": \"%s\"}}' $(head -c 3000 /dev/zero | tr '\\0' x) > {PROCESSING}/output/out/note.json"
+    note = processing("Note", long, outputs=("out",), files={"Note": "note.json"})
+    train = training("Train", "true", hyperparameters={"note": join(json_get("Note", "Note", "note"))})
+    reason = data.run(pipeline(note, train)).steps["Train"].failure_reason
+    assert reason.startswith("ValidationException: step Train.HyperParameters['note'] = ")
+    assert reason.endswith("above the maximum of 2500 long.")
+
+
 def test_a_bucket_that_does_not_exist_fails_the_step(data: Cloud) -> None:
     result = data.run(pipeline(processing("Prepare", "true", inputs={"raw": "s3://missing/raw"})))
     assert "NoSuchBucket" in result.steps["Prepare"].failure_reason

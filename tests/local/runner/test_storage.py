@@ -34,7 +34,9 @@ def test_an_object_whose_name_leaves_the_folder_is_refused(cloud: Cloud, tmp_pat
     assert not list(tmp_path.rglob("evil.csv"))
 
 
-@pytest.mark.parametrize("uri", ["table", "https://bucket/table", "s3:///table"])
+@pytest.mark.parametrize(
+    "uri", ["table", "https://bucket/table", "s3:///table", "s3://no bucket/table", "s3://UP/table"]
+)
 def test_what_is_no_s3_uri_is_refused(uri: str) -> None:
     with pytest.raises(StorageError, match="not an S3 URI"):
         storage.split(uri)
