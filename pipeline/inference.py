@@ -297,7 +297,7 @@ def _from_csv(rows: Sequence[Sequence[str]], model: Model) -> dict[str, list[Any
         if len(row) != len(names):
             raise InferenceError(f"record {i}: {len(row)} values; expected {len(names)}: {', '.join(names)}.")
     nulls = {"", *model.schema.null_values}
-    cells = [[None if cell.strip() in nulls else cell.strip() for cell in row] for row in rows]
+    cells = [[None if (text := cell.strip()) in nulls else text for cell in row] for row in rows]
     texts = dict(zip(names, zip(*cells, strict=True), strict=True))
     absent = [None] * len(rows)
     return {
