@@ -12,11 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from local.demo import report, stages
+from local.demo import report
 from local.demo.progress import Progress
 from tools.assembly import ROOT
 
-FLIGHTS = 100_000
+FLIGHTS = 336_776  # all that left New York in 2013
 SEED = 2013
 
 
@@ -45,8 +45,9 @@ def workplace(out: Path) -> Iterator[Path]:
         except BlockingIOError:
             sys.exit(f"{out}: another demo is running there. Wait for it, or choose another --out.")
         scratch = out / ".work"
+        # A killed run's last job may still be writing there: then the folder stays, and this run has its own in it.
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        scratch.mkdir(exist_ok=True)
         try:
             yield Path(tempfile.mkdtemp(dir=scratch))
         finally:
@@ -57,22 +58,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=main.__doc__)
     parser.add_argument("--flights", type=int, default=FLIGHTS, help=f"real flights to replay ({FLIGHTS:,})")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the faults that the replay injects")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the sample and of the injected faults")
     parser.add_argument("--stage", default="sandbox", help="the stage of cdk.json to synthesize")
     parser.add_argument("--app", type=Path, help="take these templates (a cdk.out) instead of synthesizing")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="where the report goes")
     options = parser.parse_args(argv)
+    progress = Progress(sys.stdout)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
-    progress = Progress(sys.stdout, total=stages.COUNT)
+    try:
+        return _run(options, progress)
+    except Stopped as stopped:
+        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
+        return 128 + stopped.number
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> int:
+    # It takes seconds to import all that the stages need: an interruption must find the handlers in place.
+    from local.demo import stages  # noqa: PLC0415
+
     try:
         with workplace(options.out) as work:
             report.remove(options.out)
             figures, plots = stages.run(options, work, progress)
             report.write(figures, plots=plots, directory=options.out)
-    except Stopped as stopped:
-        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
-        return 128 + stopped.number
     except stages.FAILURES as error:
         print(f"\nfailed during: {progress.stage}\n{error}", file=sys.stderr)
         return 1

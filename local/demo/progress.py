@@ -16,9 +16,9 @@ class Progress:
     """Announces stages on `stream` and keeps how long each took, in seconds."""
 
     stream: TextIO
-    total: int
+    total: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    stage: str = "starting"
+    stage: str = "the start"
     _detail: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

@@ -23,7 +23,6 @@ SYNTHESIZE, REPLAY, CURATE, TRAIN, SERVE = (
     "Run the pipeline",
     "Serve the registered model",
 )
-COUNT = 5
 # Plots in the order in which a reader asks: how good, at what price, can the score be believed, what goes wrong.
 PLOTS = ("roc.png", "precision_recall.png", "calibration.png", "confusion_matrix.png")
 
@@ -48,12 +47,16 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
 
     Raises one of FAILURES, with a message for the person at the terminal.
     """
-    settings = context(options.stage)["stages"].get(options.stage, {}).get("training", {})
-    if (settings.get("problem_type"), settings.get("estimator")) != ("classification", "xgboost"):
+    stages = context(options.stage)["stages"]
+    if options.stage not in stages:
+        raise DemoError(f"--stage = {options.stage}: must be one of {', '.join(stages)}.")
+    settings = stages[options.stage]["training"]
+    if (settings["problem_type"], settings["estimator"]) != ("classification", "xgboost"):
         raise DemoError(
             f"cdk.json: stage {options.stage}: the demo compares a classifier by XGBoost with its linear baseline. "
             "Set training.problem_type = classification and training.estimator = xgboost, or choose another --stage."
         )
+    progress.total = 5
     with progress.during(SYNTHESIZE):
         assembly = (
             Assembly(options.stage, options.app)
