@@ -167,7 +167,7 @@ def write_stream(sent: Sequence[Event], root: Path) -> Iterator[int]:
     """
     for start in range(0, len(sent), RECORDS_A_FILE):
         part = sent[start : start + RECORDS_A_FILE]
-        hour = f"{part[0].arrives:year=%Y/month=%m/day=%d/hour=%H}"
+        hour = f"{part[0].arrives:arrived_year=%Y/arrived_month=%m/arrived_day=%d/arrived_hour=%H}"
         path = root / "stream" / hour / f"flights-{start:09d}.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{event.json()}\n" for event in part)

@@ -13,14 +13,18 @@ from stacks.ingestion.event_stream import EventStream
 from stacks.permissions import allow, read_objects, write_objects
 
 PREFIX, ERROR_PREFIX = "stream/", "stream-errors/"
-HOUR = "year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/"
+HOUR = (
+    "arrived_year=!{timestamp:yyyy}/arrived_month=!{timestamp:MM}/"
+    "arrived_day=!{timestamp:dd}/arrived_hour=!{timestamp:HH}/"
+)
 _Stream = firehose.CfnDeliveryStream
 
 
 class Archive(Construct):
     """From stream to data lake without code: buffered, compressed, one folder an hour (Tasks 1.1 and 1.2).
 
-    Folders named `year=…/month=…` become partitions of the catalog, so a query reads only the hours it asks for.
+    Folders named `arrived_year=…/arrived_month=…` become partitions of the catalog, so a query reads only the hours it
+    asks for; a name that is also a column (flights have a `year`) would give the crawled table that column twice.
     A record that cannot be delivered is kept under the error prefix. The L2 construct would let Firehose delete any
     object of the bucket; this role knows two prefixes ("Grant Firehose access to an Amazon S3 destination").
     """

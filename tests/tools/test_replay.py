@@ -90,7 +90,8 @@ def test_files_lie_as_firehose_lays_them_and_hold_every_event_once(sent, tmp_pat
     monkeypatch.setattr(replay, "RECORDS_A_FILE", 300)
     assert list(replay.write_stream(sent, tmp_path))[-1] == len(sent)
     paths = sorted((tmp_path / "stream").rglob("*.gz"), key=lambda path: path.name)
-    assert all(path.parent.match("year=2013/month=??/day=??/hour=??") for path in paths)
+    hour = "arrived_year=2013/arrived_month=??/arrived_day=??/arrived_hour=??"
+    assert all(path.parent.match(hour) for path in paths)
     lines = [line for path in paths for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
     assert lines == [event.json() for event in sent]
 

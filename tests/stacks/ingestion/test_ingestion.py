@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib
+import re
 from typing import Any
 
 from lambdas.stream_consumer import Settings
+from pipeline import schema
 from stacks.config import load
 from tests.support import grants
 from tests.support.intrinsics import Resolver
@@ -40,11 +42,19 @@ def test_the_archive_is_compressed_json_lines_in_a_folder_an_hour(each_assembly:
     destination = _destination(each_assembly)
     assert destination["CompressionFormat"] == "GZIP"
     assert destination["Prefix"] == (
-        "stream/year=!{timestamp:yyyy}/month=!{timestamp:MM}/day=!{timestamp:dd}/hour=!{timestamp:HH}/"
+        "stream/arrived_year=!{timestamp:yyyy}/arrived_month=!{timestamp:MM}/"
+        "arrived_day=!{timestamp:dd}/arrived_hour=!{timestamp:HH}/"
     )
     (processor,) = destination["ProcessingConfiguration"]["Processors"]
     assert destination["ProcessingConfiguration"]["Enabled"] is True
     assert processor["Type"] == "AppendDelimiterToRecord"
+
+
+def test_no_partition_of_the_archive_has_the_name_of_a_column(each_assembly: Assembly) -> None:
+    partitions = set(re.findall(r"(\w+)=", _destination(each_assembly)["Prefix"]))
+    columns = {column.name for column in schema.load(load(context(each_assembly.stage)).dataset).columns}
+    assert len(partitions) == 4
+    assert partitions & columns == set()
 
 
 def test_what_firehose_cannot_deliver_is_kept_where_no_job_reads_it(each_assembly: Assembly) -> None:
