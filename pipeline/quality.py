@@ -24,24 +24,31 @@ class QualityError(Exception):
     """The gate stays shut: the message names the table, what is wrong, and the remedy."""
 
 
-def existing(glue: Any, database: str, tables: Sequence[str]) -> list[str]:
-    """Those of `tables` that the crawler has made; a folder that never got a file has no table.
+def with_data(glue: Any, s3: Any, database: str, tables: Sequence[str]) -> list[str]:
+    """Those of `tables` that have data: a folder that never got a file has no table, one whose files expired no object.
 
     Raises `QualityError` if there is none.
     """
     found = []
     for table in tables:
         try:
-            glue.get_table(DatabaseName=database, Name=table)
+            described = glue.get_table(DatabaseName=database, Name=table)["Table"]
         except botocore.exceptions.ClientError as error:
             if error.response["Error"]["Code"] != "EntityNotFoundException":
                 raise
             print(f"{database}.{table}: no such table, nothing to judge")
         else:
-            found.append(table)
+            location = described["StorageDescriptor"]["Location"]
+            bucket, _, folder = location.removeprefix("s3://").partition("/")
+            objects = s3.list_objects_v2(Bucket=bucket, Prefix=folder.rstrip("/") + "/").get("Contents", [])
+            # The console marks a folder by an object without content.
+            if any(item["Size"] for item in objects):
+                found.append(table)
+            else:
+                print(f"{database}.{table}: no data under {location}, nothing to judge")
     if not found:
         raise QualityError(
-            f"{database}: none of the tables {', '.join(tables)} exists. Send data, then run the raw crawler."
+            f"{database}: none of the tables {', '.join(tables)} has data. Send data, then run the raw crawler."
         )
     return found
 
@@ -96,9 +103,13 @@ def failures(table: str, outcomes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def main(
-    argv: Sequence[str] | None = None, *, glue: Any = None, wait: Callable[[float], None] = time.sleep
+    argv: Sequence[str] | None = None,
+    *,
+    glue: Any = None,
+    s3: Any = None,
+    wait: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Judge every raw table there is, and only then fail, so that one run names every failed rule."""
+    """Judge every raw table that has data, and only then fail, so that one run names every failed rule."""
     parser = argparse.ArgumentParser(prog="pipeline.quality", description=__doc__)
     parser.add_argument("--database", required=True, help="the Glue database")
     parser.add_argument("--tables", required=True, help="raw tables, separated by commas")
@@ -106,9 +117,9 @@ def main(
     parser.add_argument("--role", required=True, help="ARN of the role that the evaluation run reads with")
     # Glue adds arguments of its own.
     options, _ = parser.parse_known_args(argv)
-    glue = glue or boto3.client("glue")
+    glue, s3 = glue or boto3.client("glue"), s3 or boto3.client("s3")
     failed = []
-    for table in existing(glue, options.database, options.tables.split(",")):
+    for table in with_data(glue, s3, options.database, options.tables.split(",")):
         outcomes = evaluate(
             glue,
             database=options.database,

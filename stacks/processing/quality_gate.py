@@ -13,7 +13,7 @@ from stacks.pipeline_code import glue_code, script
 from stacks.processing.network_connection import NetworkConnection
 from stacks.processing.role import GlueRole
 
-# One table for each way in; a folder that never got a file has none, and the job leaves it out.
+# One table for each way in; a folder without data has nothing to judge, and the job leaves it out.
 FOLDERS = ("batch", "stream")
 TABLES = tuple(f"raw_{folder}" for folder in FOLDERS)
 
@@ -74,6 +74,7 @@ class QualityGate(Construct):
         role = self._role("Role", "Starts and judges the evaluation", foundation, connection=connection)
         role.read_assets(entry)
         role.use_tables(database, *TABLES, actions=["glue:GetDatabase", "glue:GetTable"])
+        allow(role, ["s3:ListBucket"], [foundation.raw.bucket_arn])
         allow(
             role,
             [

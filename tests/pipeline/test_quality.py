@@ -15,7 +15,7 @@ ARGUMENTS = [
     "--role",
     "arn:role",
 ]
-PASS = {"Name": "Rule_1", "Description": "RowCount > 0", "Result": "PASS"}
+PASS = {"Name": "Rule_1", "Description": 'ColumnExists "carrier"', "Result": "PASS"}
 FAIL = {
     "Name": "Rule_2",
     "Description": 'Completeness "carrier" >= 0.95',
@@ -25,7 +25,7 @@ FAIL = {
 
 
 class Glue:
-    """The five calls of the gate, answered from what the test says of each table."""
+    """The calls of the gate, answered from what the test says of each table."""
 
     def __init__(self, tables, *, statuses=("RUNNING", "SUCCEEDED"), error=None):
         self.tables, self.statuses, self.error = tables, statuses, error
@@ -35,6 +35,7 @@ class Glue:
         if Name not in self.tables:
             error = {"Error": {"Code": "EntityNotFoundException", "Message": Name}}
             raise botocore.exceptions.ClientError(error, "GetTable")
+        return {"Table": {"StorageDescriptor": {"Location": f"s3://raw/{Name.removeprefix('raw_')}/"}}}
 
     def start_data_quality_ruleset_evaluation_run(self, *, DataSource, Role, RulesetNames):  # noqa: N803
         assert (Role, RulesetNames) == ("arn:role", ["rules"])
@@ -50,9 +51,21 @@ class Glue:
         return {"RuleResults": self.tables[ResultId]}
 
 
-def judge(glue):
+class S3:
+    """A bucket with one object in each folder, of the size the test says."""
+
+    def __init__(self, **sizes):
+        self.sizes = {"batch/": 10, "stream/": 10} | {f"{folder}/": size for folder, size in sizes.items()}
+
+    def list_objects_v2(self, *, Bucket, Prefix):  # noqa: N803
+        assert Bucket == "raw"
+        size = self.sizes[Prefix]
+        return {} if size is None else {"Contents": [{"Key": f"{Prefix}x", "Size": size}]}
+
+
+def judge(glue, **sizes):
     waits = []
-    quality.main([*ARGUMENTS, "--job-language", "python"], glue=glue, wait=waits.append)
+    quality.main([*ARGUMENTS, "--job-language", "python"], glue=glue, s3=S3(**sizes), wait=waits.append)
     return waits
 
 
@@ -94,6 +107,19 @@ def test_a_table_that_the_crawler_never_made_is_left_out(capsys):
     judge(glue)
     assert glue.started == ["raw_stream"]
     assert "db.raw_batch: no such table" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [None, 0], ids=["no object", "an empty object"])
+def test_a_table_whose_uploads_have_expired_is_left_out(size, capsys):
+    glue = Glue({"raw_batch": [FAIL], "raw_stream": [PASS]})
+    judge(glue, batch=size)
+    assert glue.started == ["raw_stream"]
+    assert "db.raw_batch: no data under s3://raw/batch/" in capsys.readouterr().out
+
+
+def test_no_data_at_all_says_what_to_do():
+    with pytest.raises(quality.QualityError, match="raw_batch, raw_stream has data"):
+        judge(Glue({"raw_batch": [PASS], "raw_stream": [PASS]}), batch=None, stream=None)
 
 
 def test_no_table_at_all_says_what_to_do():
