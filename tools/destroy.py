@@ -21,6 +21,8 @@ from tools import aws
 Clients = Callable[[str], Any]
 RunCdk = Callable[[list[str]], int]
 
+POLLS, POLL_SECONDS = 24, 5
+
 KEPT_BY_AWS = (
     "the KMS key, pending deletion for the days of foundation.key_pending_window_days (no charge meanwhile)",
     "shared service log groups (/aws/sagemaker/ProcessingJobs, /aws/sagemaker/TrainingJobs, /aws-glue/*)",
@@ -38,6 +40,7 @@ class Leftovers:
     models: list[str]
     endpoint_configs: list[str]
     tables: list[tuple[str, str]]
+    log_groups: list[str]
 
     def lines(self) -> Iterator[str]:
         """What will be removed, in words."""
@@ -51,6 +54,8 @@ class Leftovers:
             yield f"endpoint config {name}"
         for database, table in self.tables:
             yield f"catalog table {database}.{table}"
+        for group in self.log_groups:
+            yield f"log group {group}"
 
 
 def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
@@ -84,6 +89,18 @@ def _tagged(clients: Clients, config: Config, kind: str) -> list[str]:
     return [
         item["ResourceARN"].rsplit("/", 1)[-1] for page in pages for item in page["ResourceTagMappingList"]
     ]
+
+
+def _endpoint_logs(clients: Clients, config: Config) -> list[str]:
+    """The log group that SageMaker makes for the endpoint: it is ours alone, and has no retention."""
+    name = f"/aws/sagemaker/Endpoints/{config.endpoint_name}"
+    groups = clients("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    return [group["logGroupName"] for group in groups if group["logGroupName"] == name]
+
+
+def _packages(sagemaker: Any, group: str) -> list[str]:
+    pages = sagemaker.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+    return [item["ModelPackageArn"] for page in pages for item in page["ModelPackageSummaryList"]]
 
 
 def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
@@ -123,11 +140,15 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
         models=sorted({*models, *_tagged(clients, config, "model")}),
         endpoint_configs=_tagged(clients, config, "endpoint-config"),
         tables=tables,
+        log_groups=_endpoint_logs(clients, config),
     )
 
 
-def remove(clients: Clients, leftovers: Leftovers) -> None:
-    """Remove all of it; what is already gone counts as removed, so a second run finishes the first."""
+def remove(clients: Clients, leftovers: Leftovers, *, wait: Callable[[float], None] = time.sleep) -> None:
+    """Remove all of it; what is already gone counts as removed, so a second run finishes the first.
+
+    Deleted model packages are listed for some seconds more, and their group cannot go before they have: this waits.
+    """
     s3, glue, sagemaker = clients("s3"), clients("glue"), clients("sagemaker")
     for bucket in leftovers.buckets:
         for page in _versions(s3, bucket):
@@ -135,13 +156,24 @@ def remove(clients: Clients, leftovers: Leftovers) -> None:
                 _delete_objects(s3, bucket, page)
         print(f"  emptied s3://{bucket}")
     for arn in leftovers.model_packages:
-        sagemaker.delete_model_package(ModelPackageName=arn)
+        _unless_gone(sagemaker.delete_model_package, ModelPackageName=arn)
+    for group in sorted({arn.split("/")[1] for arn in leftovers.model_packages}):
+        _await_empty(sagemaker, group, wait)
     for model in leftovers.models:
         _unless_gone(sagemaker.delete_model, ModelName=model)
     for name in leftovers.endpoint_configs:
         _unless_gone(sagemaker.delete_endpoint_config, EndpointConfigName=name)
     for database, table in leftovers.tables:
         _unless_gone(glue.delete_table, DatabaseName=database, Name=table)
+    for group in leftovers.log_groups:
+        _unless_gone(clients("logs").delete_log_group, logGroupName=group)
+
+
+def _await_empty(sagemaker: Any, group: str, wait: Callable[[float], None]) -> None:
+    for _ in range(POLLS):
+        if not _packages(sagemaker, group):
+            return
+        wait(POLL_SECONDS)
 
 
 def _delete_objects(s3: Any, bucket: str, page: list[dict[str, str]]) -> None:
@@ -178,9 +210,7 @@ def main(
     """Show the list, ask for the deployment's name, and take it down; 0 when nothing is left."""
     parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
     parser.add_argument("--yes", action="store_true", help="do not ask")
-    parser.add_argument("--stage", choices=("sandbox", "production"), default="sandbox")
-    options = parser.parse_args(argv)
-    config = aws.load_config(options.stage)
+    options, config = aws.parse_stage(parser, argv)
     clients = clients or aws.clients()
     cloudformation = clients("cloudformation")
     found = {stack: aws.stack_status(cloudformation, config.stack_name(stack)) for stack in aws.STACKS}

@@ -1,7 +1,7 @@
 """Before the first deployment, compare the account's SageMaker quotas with what this stage asks for.
 
 A blue/green rollout runs the old and the new fleet side by side ("Blue/Green Deployments", SageMaker Developer
-Guide), so an endpoint needs twice its instances. Read-only: one paginated `ListServiceQuotas` call.
+Guide), so an endpoint needs twice its instances. Read-only: two paginated listings.
 """
 
 import argparse
@@ -47,14 +47,21 @@ def needs(config: Config) -> list[Need]:
 
 
 def applied(client: Any) -> dict[str, float]:
-    """Quota name → value in force for SageMaker in this account and region."""
-    pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
-    return {quota["QuotaName"]: quota["Value"] for page in pages for quota in page["Quotas"]}
+    """Quota name → value in force for SageMaker in this account and region.
+
+    An account is listed with what was applied to it; every other quota has AWS's default.
+    """
+    return {
+        quota["QuotaName"]: quota["Value"]
+        for listing in ("list_aws_default_service_quotas", "list_service_quotas")
+        for page in client.get_paginator(listing).paginate(ServiceCode="sagemaker")
+        for quota in page["Quotas"]
+    }
 
 
 def main(argv: list[str] | None = None, *, client: Any = None) -> int:
     """Print one line a need; 1 if any quota is too low or unknown."""
-    config = aws.parse_stage(argparse.ArgumentParser(prog="make quotas", description=__doc__), argv)
+    _, config = aws.parse_stage(argparse.ArgumentParser(prog="make quotas", description=__doc__), argv)
     quotas = applied(client or aws.session().client("service-quotas"))
     short = 0
     for need in needs(config):

@@ -17,6 +17,7 @@ import json
 import math
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -250,7 +251,24 @@ def split(sent: Sequence[Event], batch_share: float) -> tuple[Sequence[Event], S
     return sent[:at], sent[at:]
 
 
-def main(argv: Sequence[str] | None = None, *, kinesis: Any = None) -> int:
+def write(sent: Sequence[Event], to: str, *, batch_share: float, s3: Any = None) -> Iterator[int]:
+    """Write reference tables, upload and stream to the folder or bucket `to`; yields the records written so far."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch) if to.startswith("s3://") else Path(to)
+        uploaded, streamed = split(sent, batch_share)
+        write_reference(root)
+        write_batch(uploaded, root)
+        for done in write_stream(streamed, root):
+            yield len(uploaded) + done
+        if to.startswith("s3://"):
+            client = s3 or aws.session().client("s3")
+            for path in sorted(path for path in root.rglob("*") if path.is_file()):
+                client.upload_file(
+                    str(path), to.removeprefix("s3://").rstrip("/"), path.relative_to(root).as_posix()
+                )
+
+
+def main(argv: Sequence[str] | None = None, *, kinesis: Any = None, s3: Any = None) -> int:
     """Parse, make the events, send them, write the manifest."""
     parser = argparse.ArgumentParser(prog="python -m tools.replay", description=__doc__)
     parser.add_argument("--flights", type=int, default=FLIGHTS, help=f"real flights to replay ({FLIGHTS:,})")
@@ -260,7 +278,7 @@ def main(argv: Sequence[str] | None = None, *, kinesis: Any = None) -> int:
     )
     parser.add_argument("--rate", type=float, help="records a second at most, into Kinesis")
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--to", type=Path, help="a folder laid out like the raw bucket")
+    where.add_argument("--to", help="a folder laid out like the raw bucket, or the bucket itself: s3://NAME")
     where.add_argument("--stream", help="the name of a Kinesis stream")
     parser.add_argument("--manifest", type=Path, help="where to write what was injected")
     options = parser.parse_args(argv)
@@ -269,10 +287,7 @@ def main(argv: Sequence[str] | None = None, *, kinesis: Any = None) -> int:
     try:
         sent = events(flights=options.flights, seed=options.seed)
         if options.to:
-            uploaded, streamed = split(sent, options.batch_share)
-            write_batch(uploaded, options.to)
-            write_reference(options.to)
-            steps = write_stream(streamed, options.to)
+            steps = write(sent, options.to, batch_share=options.batch_share, s3=s3)
         else:
             steps = send(kinesis or aws.session().client("kinesis"), options.stream, sent, rate=options.rate)
         for done in steps:

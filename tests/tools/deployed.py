@@ -74,7 +74,18 @@ class SageMaker:
     def delete_model_package(self, *, ModelPackageName):  # noqa: N803
         self.deleted_packages.append(ModelPackageName)
 
+    def _packages(self, *, ModelPackageGroupName):  # noqa: N803
+        listed = self.moto.list_model_packages(ModelPackageGroupName=ModelPackageGroupName)
+        found = listed["ModelPackageSummaryList"]
+        yield {
+            "ModelPackageSummaryList": [
+                item for item in found if item["ModelPackageArn"] not in self.deleted_packages
+            ]
+        }
+
     def get_paginator(self, operation):
+        if operation == "list_model_packages":
+            return type("Pages", (), {"paginate": lambda _self, **asked: self._packages(**asked)})()
         if operation not in self.pages:
             return self.moto.get_paginator(operation)
         return type("Pages", (), {"paginate": lambda _self, **_: self.pages[operation]})()

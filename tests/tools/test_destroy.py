@@ -148,6 +148,24 @@ def test_models_and_endpoint_configs_that_rollouts_replaced_are_removed(account,
     assert "endpoint config old" in capsys.readouterr().out
 
 
+def test_the_endpoints_own_log_group_is_removed_and_no_other(account):
+    logs = account("logs")
+    for name in ("flights-sandbox", "flights-sandbox-2"):
+        logs.create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/{name}")
+    assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
+    (left,) = logs.describe_log_groups()["logGroups"]
+    assert left["logGroupName"] == "/aws/sagemaker/Endpoints/flights-sandbox-2"
+
+
+def test_the_group_waits_until_deleted_versions_are_no_longer_listed(account, monkeypatch):
+    leftovers = destroy.look(account, destroy.aws.load_config("sandbox"), [FOUNDATION])
+    listings = [["still"], ["still"], []]
+    monkeypatch.setattr(destroy, "_packages", lambda *_: listings.pop(0))
+    waits = []
+    destroy.remove(account, leftovers, wait=waits.append)
+    assert waits == [destroy.POLL_SECONDS] * 2
+
+
 def test_nothing_deployed_is_said_and_is_not_an_error(account, capsys):
     account.stacks.stacks.clear()
     assert destroy.main([], clients=account, cdk=Cdk(account)) == 0

@@ -7,11 +7,15 @@ from botocore.stub import Stubber
 from tools import aws, quotas
 
 
-def service_quotas(values):
+def service_quotas(values, *, defaults=None):
     client = boto3.client("service-quotas", region_name="us-east-1")
     stubber = Stubber(client)
-    listed = [{"QuotaName": name, "Value": value} for name, value in values.items()]
-    stubber.add_response("list_service_quotas", {"Quotas": listed}, {"ServiceCode": "sagemaker"})
+    for listing, quotas_of in (
+        ("list_aws_default_service_quotas", defaults or {}),
+        ("list_service_quotas", values),
+    ):
+        listed = [{"QuotaName": name, "Value": value} for name, value in quotas_of.items()]
+        stubber.add_response(listing, {"Quotas": listed}, {"ServiceCode": "sagemaker"})
     stubber.activate()
     return client
 
@@ -43,3 +47,13 @@ def test_one_instance_too_few_is_named_with_the_remedy(short, capsys):
 def test_a_quota_the_account_does_not_list_is_too_low(capsys):
     assert quotas.main([], client=service_quotas({})) == 1
     assert "unknown here" in capsys.readouterr().out
+
+
+def test_a_quota_that_was_never_raised_has_its_default(capsys):
+    needs = quotas.needs(aws.load_config("sandbox"))
+    defaults = {need.quota: 0.0 for need in needs}
+    raised = {need.quota: float(need.count) for need in needs}
+    assert quotas.main([], client=service_quotas({}, defaults=raised)) == 0
+    assert quotas.main([], client=service_quotas(raised, defaults=defaults)) == 0
+    assert quotas.main([], client=service_quotas({}, defaults=defaults)) == 1
+    assert "quota 0" in capsys.readouterr().out

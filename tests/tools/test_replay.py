@@ -185,6 +185,27 @@ def test_the_command_writes_files_reference_and_manifest(tmp_path):
     assert uploaded == round(written["records"] / 2)
 
 
+def test_the_command_fills_a_bucket_as_it_fills_a_folder(tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    arguments = ["--flights", "100", "--batch-share", "0.5"]
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="raw")
+        assert replay.main(["--to", "s3://raw", *arguments], s3=s3) == 0
+        found = {
+            item["Key"]: s3.get_object(Bucket="raw", Key=item["Key"])["Body"].read()
+            for item in s3.list_objects_v2(Bucket="raw")["Contents"]
+        }
+    assert replay.main(["--to", str(tmp_path), *arguments]) == 0
+    files = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes()
+        for path in tmp_path.rglob("*")
+        if path.is_file()
+    }
+    assert found == files
+
+
 @pytest.mark.parametrize("flights", ["0", "400000"])
 def test_more_flights_than_there_are_is_one_message(flights, capsys, tmp_path):
     assert replay.main(["--to", str(tmp_path), "--flights", flights]) == 1
