@@ -85,8 +85,10 @@ REBUILD = "python -m pipeline.definition"
 # The SDK looks up a role that is no ARN and uploads a file that is no S3 URI: these stand in for placeholders.
 _ROLE = "arn:aws:iam::000000000000:role/"
 _CODE = "s3://code"
+_REGION = "us-east-1"
 _PLACEHOLDERS = {
     _CODE: "${CodeUri}",
+    _REGION: "${AWS::Region}",
     **{_ROLE + name: f"${{{name}}}" for name in ("ProcessingRoleArn", "TrainingRoleArn", "ModelRoleArn")},
 }
 _INPUT, _OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
@@ -187,7 +189,7 @@ class OfflineSession(PipelineSession):  # type: ignore[misc]
     """Records requests instead of sending them, and puts back what the SDK's types do not admit."""
 
     def __init__(self) -> None:
-        boto = boto3.Session(aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1")  # noqa: S106 - opens nothing
+        boto = boto3.Session(aws_access_key_id="none", aws_secret_access_key="none", region_name=_REGION)  # noqa: S106 - opens nothing
         opt_out = {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}
         super().__init__(
             boto_session=boto,
@@ -375,6 +377,7 @@ class _Builder:
             env_vars={
                 "SAGEMAKER_PROGRAM": "inference.py",
                 "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                "SAGEMAKER_REGION": _REGION,  # the SDK registers its own session's region in any case
             },
             network=Networking(enable_network_isolation=True, **self.vpc()),
         )

@@ -67,6 +67,11 @@ def steps(definition: Json) -> dict[str, Json]:
 # The files are what the SDK builds.
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_a_definition_names_no_region(file: str) -> None:
+    assert re.findall(r"[a-z]{2}-[a-z]+-\d", text(file)) == []
+
+
 def test_there_is_a_file_for_every_structure_and_no_other(built: dict[str, str]) -> None:
     assert sorted(built) == FILES
     assert len(FILES) == 8
