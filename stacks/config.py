@@ -41,25 +41,12 @@ Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
 # Families without local storage, which take our key for their volume: Amazon EC2 User Guide, "Instance store volumes",
 # beside the types that CreateProcessingJob and CreateTrainingJob admit.
+# fmt: off
 JOB_FAMILIES = (
-    *(
-        "c4",
-        "c5",
-        "c6i",
-        "c7i",
-        "c7i-flex",
-        "c8i",
-        "c8i-flex",
-        "m4",
-        "m5",
-        "m6i",
-        "m7i",
-        "m7i-flex",
-        "m8i",
-        "m8i-flex",
-    ),
-    *("p2", "p3", "r5", "r6i", "r7i", "r8i", "r8i-flex", "t3"),
+    "c4", "c5", "c6i", "c7i", "c7i-flex", "c8i", "c8i-flex", "m4", "m5", "m6i", "m7i", "m7i-flex", "m8i", "m8i-flex",
+    "p2", "p3", "r5", "r6i", "r7i", "r8i", "r8i-flex", "t3",
 )
+# fmt: on
 # "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days, or a cron expression of six fields.
 Schedule = Annotated[str, Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$")]
 
@@ -131,7 +118,11 @@ class ProcessingConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The SageMaker Pipeline: `problem_type` and `estimator` choose its structure, the rest are its parameters."""
+    """The SageMaker Pipeline: `problem_type` and `estimator` choose its structure, the rest are its parameters.
+
+    A model is registered only with at least `minimum_auc` (classification), or at most `maximum_rmse` in the label's
+    unit (regression: minutes for flights).
+    """
 
     problem_type: Literal["classification", "regression"]
     estimator: Literal["xgboost", "linear"]
@@ -140,7 +131,8 @@ class TrainingConfig(Section):
     instance_count: Literal[1]
     volume_size_gib: int = Field(ge=1, le=1024)
     max_runtime_seconds: int = Field(ge=60, le=432_000)
-    metric_threshold: float = Field(gt=0, allow_inf_nan=False)
+    minimum_auc: float = Field(gt=0)
+    maximum_rmse: float = Field(gt=0, allow_inf_nan=False)
     hyperparameters: Mapping[str, int | float | str]
     start_on_curated: bool
     schedule: Schedule
@@ -176,14 +168,19 @@ class TrainingConfig(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _threshold_can_be_met(self) -> Self:
-        if self.problem_type == "classification" and self.metric_threshold >= 1:
+    @field_validator("minimum_auc")
+    @classmethod
+    def _auc_can_be_met(cls, value: float) -> float:
+        if not value < 1:
             raise ValueError(
-                f"metric_threshold = {self.metric_threshold} is compared with AUC, which is below 1: no model would "
-                "ever be registered. Use a number between 0.5 and 1."
+                "AUC is below 1: no model would ever be registered. Use a number between 0.5 and 1."
             )
-        return self
+        return value
+
+    @property
+    def metric_threshold(self) -> float:
+        """What the chosen problem's metric is compared with."""
+        return self.minimum_auc if self.problem_type == "classification" else self.maximum_rmse
 
 
 class CanaryConfig(Section):

@@ -52,13 +52,21 @@ def test_every_choice_of_the_configuration_has_a_definition(
 
 
 def test_scalars_of_the_stage_become_defaults_and_hyperparameters_become_strings() -> None:
-    config = _config(volume_size_gib=17, metric_threshold=0.71, hyperparameters={"num_round": 5, "eta": 0.25})
+    config = _config(volume_size_gib=17, minimum_auc=0.71, hyperparameters={"num_round": 5, "eta": 0.25})
     parameters = {p["Name"]: p["DefaultValue"] for p in json.loads(definition(config))["Parameters"]}
     assert parameters["VolumeSizeInGB"] == 17
     assert parameters["MetricThreshold"] == 0.71
     assert (parameters["NumRound"], parameters["Eta"]) == ("5", "0.25")
     assert parameters["Dataset"] == "flights"
     assert parameters["ModelApprovalStatus"] == "PendingManualApproval"
+
+
+@pytest.mark.parametrize(("problem_type", "threshold"), [("classification", 0.6), ("regression", 60.0)])
+def test_the_threshold_is_that_of_the_problem(problem_type: str, threshold: float) -> None:
+    parameters = json.loads(definition(_config(problem_type=problem_type)))["Parameters"]
+    assert {"MetricThreshold": threshold}.items() <= {
+        p["Name"]: p["DefaultValue"] for p in parameters
+    }.items()
 
 
 def test_a_hyperparameter_that_is_not_configured_keeps_the_definitions_default() -> None:
