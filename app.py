@@ -24,9 +24,9 @@ def build(app: cdk.App) -> None:
     ingestion = Ingestion(app, "Ingestion", config=config, foundation=foundation)
     processing = Processing(app, "Processing", config=config, foundation=foundation)
     training = Training(app, "Training", config=config, foundation=foundation, processing=processing)
-    Serving(app, "Serving", config=config, foundation=foundation)
+    serving = Serving(app, "Serving", config=config, foundation=foundation)
     release = Release(app, "Release", config=config, foundation=foundation)
-    Monitoring(
+    monitoring = Monitoring(
         app,
         "Monitoring",
         config=config,
@@ -36,6 +36,9 @@ def build(app: cdk.App) -> None:
         training=training,
         release=release,
     )
+    # These two name what they act on and import nothing of it, so CDK cannot tell the order.
+    release.add_stack_dependency(serving, "It updates Serving.")
+    monitoring.add_stack_dependency(serving, "It watches the endpoint.")
 
 
 def main() -> None:

@@ -49,6 +49,21 @@ def test_the_app_makes_every_stack(each_assembly: Assembly) -> None:
     assert list(each_assembly.templates) == STACKS
 
 
+def test_stacks_deploy_in_the_order_that_the_readme_states(each_assembly: Assembly) -> None:
+    """Foundation → Ingestion, Processing, Training, Serving → Release → Monitoring."""
+    artifacts = each_assembly.manifest["artifacts"]
+
+    def before(stack: str) -> set[str]:
+        direct = set(artifacts[stack]["dependencies"]) & set(STACKS)
+        return direct.union(*map(before, direct))
+
+    assert before("Foundation") == set()
+    assert all("Foundation" in before(stack) for stack in STACKS[1:])
+    assert not any({"Release", "Monitoring"} & before(stack) for stack in STACKS[1:5])
+    assert "Serving" in before("Release")
+    assert before("Monitoring") == set(STACKS) - {"Monitoring"}
+
+
 def test_stack_names_carry_the_stage(each_assembly: Assembly) -> None:
     names = [
         artifact["properties"]["stackName"]
