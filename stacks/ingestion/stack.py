@@ -6,8 +6,8 @@ from constructs import Construct
 from stacks.base import BaseStack
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
-from stacks.ingestion.archive import Archive
-from stacks.ingestion.consumer import FAILURE_PREFIX, QUARANTINE_PREFIX, SERVICE, Consumer
+from stacks.ingestion.archive import ERROR_PREFIX, Archive
+from stacks.ingestion.consumer import FAILURE_PREFIX, SERVICE, Consumer
 from stacks.ingestion.event_stream import EventStream
 
 
@@ -22,8 +22,9 @@ class Ingestion(BaseStack):
         consumer = Consumer(self, "Consumer", config=config, foundation=foundation, stream=self.stream)
         self.consumer, self.consumer_service = consumer.function, SERVICE
         self.event_source_mapping_id = consumer.mapping.ref
-        # Objects under these prefixes are records that need a person: Monitoring tells one.
-        self.failure_prefixes = (FAILURE_PREFIX, QUARANTINE_PREFIX)
+        # Objects under these prefixes need a person: Monitoring tells one. Not those of refused records, of which a bad
+        # hour makes hundreds: an alarm watches their share.
+        self.failure_prefixes = (FAILURE_PREFIX, ERROR_PREFIX)
         cdk.CfnOutput(
             self, "StreamName", value=self.stream.stream_name, description="Where producers put records"
         )

@@ -37,7 +37,7 @@ def failures(
     return (
         Failure(
             "Records",
-            "Records were refused, or given up after all retries. They lie, whole, under the object's key.",
+            "Records were given up after all retries, or could not be archived. They lie, whole, under the object's key.",
             "aws.s3",
             "Object Created",
             {

@@ -18,10 +18,10 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
         "Object Created",
         {"bucket": {"name": "raw"}, "object": {"key": "aws/lambda/0a1b/2026/11/22/x"}},
     ),
-    "a record that was refused": (
+    "a record that Firehose could not deliver": (
         "aws.s3",
         "Object Created",
-        {"bucket": {"name": "raw"}, "object": {"key": "quarantine/date=2026-11-22/shardId-0-1.jsonl"}},
+        {"bucket": {"name": "raw"}, "object": {"key": "stream-errors/processing-failed/2026/11/22/x"}},
     ),
     "a failed job": ("aws.glue", "Glue Job State Change", {"jobName": "curatejob", "state": "FAILED"}),
     "a job that took too long": (
@@ -84,6 +84,10 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
 # What changes in a sample above, and must keep it quiet.
 QUIET: dict[str, tuple[str, Event]] = {
     "an upload": ("a record that was given up", {"object": {"key": "batch/flights.csv"}}),
+    "a record that was refused": (
+        "a record that was given up",
+        {"object": {"key": "quarantine/date=2026-11-22/shardId-0-1.jsonl"}},
+    ),
     "another bucket": ("a record that was given up", {"bucket": {"name": "somebody-elses"}}),
     "a job that succeeded": ("a failed job", {"state": "SUCCEEDED"}),
     "another job": ("a failed job", {"jobName": "somebody-elses"}),
