@@ -34,6 +34,7 @@ PHASES: Sequence[tuple[str, str, Mapping[str, str]]] = (
     ("synth", WHOLE, NO_VALIDATION),
     ("validate", WHOLE, {}),
 )
+CLI, CLI_VALIDATING = "cdk synth -q, without validation", "cdk synth -q, with validation"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,18 +45,28 @@ class Cost:
     cpu: float
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str], repeats: int) -> Cost:
-    """Run a command several times; median of the clock, least of the CPU."""
-    walls, cpus = [], []
+Command = tuple[Sequence[str], Mapping[str, str]]
+"""Arguments, and what they add to the environment."""
+
+
+def measure(commands: Mapping[str, Command], environment: Mapping[str, str], repeats: int) -> dict[str, Cost]:
+    """Run the commands in turn, several times; of each, the median of the clock and the least of the CPU."""
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(repeats):
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **environment}, check=True, stdout=subprocess.DEVNULL
-        )
-        walls.append(time.perf_counter() - started)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return Cost(statistics.median(walls), min(cpus))
+        for name, (arguments, settings) in commands.items():
+            costs[name].append(_run(arguments, {**os.environ, **environment, **settings}))
+    return {
+        name: Cost(statistics.median(cost.wall for cost in runs), min(cost.cpu for cost in runs))
+        for name, runs in costs.items()
+    }
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> Cost:
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,54 +85,49 @@ def main(argv: Sequence[str] | None = None) -> None:
             "CDK_CONTEXT_JSON": json.dumps(context(arguments.stage)),
             "CDK_DISABLE_CLI_TELEMETRY": "true",
         }
-        runs = {
-            name: measure([sys.executable, "-c", code], {**environment, **settings}, arguments.repeats)
-            for name, code, settings in PHASES
+        cdk = [
+            str(ROOT / "node_modules" / ".bin" / "cdk"),
+            "synth",
+            "--quiet",
+            "--no-notices",
+            "--output",
+            str(out),
+        ]
+        cdk += ["-c", f"stage={arguments.stage}"]
+        commands: dict[str, Command] = {
+            name: ([sys.executable, "-c", code], settings) for name, code, settings in PHASES
         }
-        resources = sum(
-            len(template.resources()) for template in Assembly(arguments.stage, out).templates.values()
-        )
-        through_cli = {
-            validation: measure(
-                [
-                    str(ROOT / "node_modules" / ".bin" / "cdk"),
-                    *(
-                        "synth",
-                        "--quiet",
-                        "--no-notices",
-                        "--output",
-                        str(out),
-                        "-c",
-                        f"stage={arguments.stage}",
-                    ),
-                    *([] if validation else ["--no-validation"]),
-                ],
-                environment,
-                arguments.repeats,
-            )
-            for validation in (False, True)
-        }
-    report(arguments.stage, resources, runs, through_cli)
+        commands[CLI] = ([*cdk, "--no-validation"], {})
+        commands[CLI_VALIDATING] = (cdk, {})
+        costs = measure(commands, environment, arguments.repeats)
+        templates = Assembly(arguments.stage, out).templates.values()
+        resources = sum(len(template.resources()) for template in templates)
+    report(arguments.stage, resources, costs)
 
 
-def report(stage: str, resources: int, runs: Mapping[str, Cost], through_cli: Mapping[bool, Cost]) -> None:
+def report(stage: str, resources: int, costs: Mapping[str, Cost]) -> None:
     """One row a phase, then the app and the CLI as wholes."""
     rows: list[Row] = []
     before = Cost(0, 0)
-    for name, run in runs.items():
-        rows.append(_row(name, Cost(run.wall - before.wall, run.cpu - before.cpu), resources))
-        before = run
-    for validation, label in ((False, "without validation"), (True, "with validation")):
-        rows.append(_row(f"python app.py, {label}", runs["validate" if validation else "synth"], resources))
-        rows.append(_row(f"cdk synth -q, {label}", through_cli[validation], resources))
-    ratios = [through_cli[True].wall / runs["validate"].wall, through_cli[False].wall / runs["synth"].wall]
+    for name, _, _ in PHASES:
+        cost = costs[name]
+        rows.append(_row(name, Cost(cost.wall - before.wall, cost.cpu - before.cpu), resources))
+        before = cost
+    app, validating = costs["synth"], costs["validate"]
+    rows += [
+        _row("python app.py, without validation", app, resources),
+        _row(CLI, costs[CLI], resources),
+        _row("python app.py, with validation", validating, resources),
+        _row(CLI_VALIDATING, costs[CLI_VALIDATING], resources),
+    ]
+    ratios = costs[CLI_VALIDATING].wall / validating.wall, costs[CLI].wall / app.wall
     show(
         "synth",
         f"Synth of stage {stage}: {resources} resources, {os.cpu_count()} cores",
         rows,
         note=(
-            f"Without validation {runs['synth'].cpu:.1f} CPU-s (aim: under {CPU_TARGET:g}); cdk synth takes "
-            f"{ratios[0]:.2f} times python app.py with validation, {ratios[1]:.2f} without (aim: {RATIO_TARGET:g} at most)."
+            f"Without validation {app.cpu:.1f} CPU-s (aim: under {CPU_TARGET:g}); cdk synth takes {ratios[0]:.2f} times "
+            f"python app.py with validation, {ratios[1]:.2f} without (aim: {RATIO_TARGET:g} at most)."
         ),
     )
 
