@@ -2,8 +2,8 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
-import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from stacks import config
@@ -106,9 +106,29 @@ def test_every_feature_flag_has_the_recommended_value_or_a_stated_one(each_assem
     assert unset == [], "list these flags in cdk.json"
 
 
-@pytest.mark.parametrize("stage", config.STAGES)
-def test_every_resource_that_can_carry_tags_names_its_stage(
-    stage: str, assembly: Callable[[str], Assembly]
-) -> None:
-    bucket = next(iter(assembly(stage).template("Foundation").resources("AWS::S3::Bucket").values()))
-    assert {"Key": "stage", "Value": stage} in bucket["Properties"]["Tags"]
+def _tags(resource: dict[str, Any]) -> dict[str, str] | None:
+    """A resource's tags; None where its type takes none. Types disagree on the property's name and form."""
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource["Type"]).schema
+    where = schema.get("tagging", {}).get("tagProperty")
+    if where is None:
+        return None
+    tags = resource["Properties"].get(where.split("/")[-1], {})
+    return tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
+
+
+def test_every_resource_that_can_carry_tags_names_its_project_and_stage(each_assembly: Assembly) -> None:
+    tags = {
+        (resource["Type"], f"{template.stack}/{name}"): found
+        for template in each_assembly.templates.values()
+        for name, resource in template.resources().items()
+        if (found := _tags(resource)) is not None
+    }
+    wanted = config.load(context(each_assembly.stage)).tags
+    assert {"project", "stage"} <= wanted.keys()
+    assert [where for where, found in tags.items() if not wanted.items() <= found.items()] == []
+    assert {
+        "AWS::S3::Bucket",
+        "AWS::IAM::Role",
+        "AWS::SageMaker::Model",
+        "AWS::SageMaker::EndpointConfig",
+    } <= {kind for kind, _ in tags}

@@ -114,3 +114,11 @@ def test_jobs_speak_tls_outward_and_anything_among_themselves(foundation: Templa
         if found["Properties"]["GroupId"]["Fn::GetAtt"][0].startswith("NetworkJobs")
     ]
     assert rule["SourceSecurityGroupId"] == rule["GroupId"]
+    (egress,) = [
+        found["Properties"]
+        for found in foundation.resources("AWS::EC2::SecurityGroupEgress").values()
+        if found["Properties"]["GroupId"]["Fn::GetAtt"][0].startswith("NetworkJobs")
+    ]
+    assert egress["DestinationSecurityGroupId"] == egress["GroupId"] == rule["GroupId"]
+    for inside in (rule, egress):
+        assert (inside["IpProtocol"], inside["FromPort"], inside["ToPort"]) == ("tcp", 0, 65535)
