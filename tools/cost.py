@@ -175,7 +175,7 @@ class Prices:
         return float(entry["usd"]) / HOURS[entry["per"]]
 
     def run(self, what: str) -> Mapping[str, float]:
-        """The assumed length of a run, in minutes."""
+        """The assumed length of a run (minutes or seconds), and what else its price takes."""
         run: Mapping[str, float] = self.table["run"][what]
         return run
 
@@ -223,10 +223,24 @@ def _instance(step: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     return str(defaults[chosen["Get"].removeprefix("Parameters.")] if isinstance(chosen, Mapping) else chosen)
 
 
+def _function(prices: Prices, where: str, properties: Mapping[str, Any]) -> tuple[str, str, float]:
+    run, memory = prices.run("function"), properties["MemorySize"]
+    usd = (
+        memory
+        / 1024
+        * run["invocations"]
+        * run["seconds"]
+        / 3600
+        * prices.hourly("GB of a running function", where)
+    )
+    return "run of a function", f"{run['invocations']:,} of {run['seconds']:g} s at {memory} MB", usd
+
+
 # What is paid for by the run, where the price of a run follows from the template.
 RUNS: Mapping[str, Callable[[Prices, str, Mapping[str, Any]], tuple[str, str, float]]] = {
     "AWS::Glue::Crawler": _glue_crawler,
     "AWS::Glue::Job": _glue_job,
+    "AWS::Lambda::Function": _function,
     "AWS::SageMaker::Pipeline": _pipeline,
 }
 

@@ -59,6 +59,14 @@ def test_sandbox_stays_below_a_dollar_a_day_before_an_approval(assembly: Callabl
     assert 0.3 < sandbox.a_day(with_model=False) < 1
 
 
+@pytest.mark.parametrize(("memory", "usd"), [(256, 0.0333), (512, 0.0667)])
+def test_a_function_costs_by_its_own_memory(memory: int, usd: float) -> None:
+    function = resource("AWS::Lambda::Function", MemorySize=memory)
+    use = cost.bill(assembly_of({"Function": function}), PRICES).usage[-1]
+    assert use.assumed == f"10,000 of 1 s at {memory} MB"
+    assert use.usd == pytest.approx(usd, rel=0.01)
+
+
 def test_every_resource_of_both_stages_has_a_price_or_is_known_to_have_none(each_assembly: Assembly) -> None:
     assert cost.bill(each_assembly, PRICES).stacks == tuple(each_assembly.templates)
 
