@@ -9,6 +9,15 @@ from aws_cdk import aws_iam as iam
 from stacks.foundation.network import Network
 from stacks.permissions import allow
 
+# "Give SageMaker AI Training Jobs Access to Resources in Your Amazon VPC" (SageMaker Developer Guide); models need the same.
+SAGEMAKER_READS = (
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+)
+
 
 def allow_network_interfaces(
     role: iam.IRole,

@@ -7,18 +7,11 @@ from constructs import Construct
 
 from stacks.config import Config
 from stacks.foundation.network import Network
-from stacks.network_interfaces import allow_network_interfaces
+from stacks.network_interfaces import SAGEMAKER_READS, allow_network_interfaces
 from stacks.permissions import allow, read_objects, write_objects
 
 # AWS keeps its XGBoost images in accounts of its own, one a region; the repository has one name everywhere.
 IMAGE_REPOSITORY = "sagemaker-xgboost"
-_NETWORK_READS = (
-    "ec2:DescribeDhcpOptions",
-    "ec2:DescribeNetworkInterfaces",
-    "ec2:DescribeSecurityGroups",
-    "ec2:DescribeSubnets",
-    "ec2:DescribeVpcs",
-)
 _NO_RESOURCE = "IAM cannot limit these actions to a resource (Service Authorization Reference)."
 
 
@@ -76,7 +69,7 @@ class ModelRole(iam.Role):
         )
         if network:
             allow_network_interfaces(
-                self, network, subnets=network.subnets, reads=_NETWORK_READS, permissions=True
+                self, network, subnets=network.subnets, reads=SAGEMAKER_READS, permissions=True
             )
 
     @staticmethod

@@ -8,6 +8,7 @@ from constructs import Construct
 
 from stacks.config import Config
 from stacks.monitoring.metrics import Metrics
+from stacks.release import approvals, rollout_check
 
 _WIDTH, _HEIGHT = 6, 5  # of 24 columns: four phases side by side
 Graphs = Mapping[str, Sequence[cloudwatch.IMetric]]
@@ -77,8 +78,8 @@ def _phases(metrics: Metrics) -> Sequence[tuple[str, str, Graphs]]:
                 "Model latency (µs)": [metrics.endpoint("ModelLatency", p) for p in ("p50", "p99")],
                 "Overhead latency (µs)": [metrics.endpoint("OverheadLatency", "p99")],
                 "Rollouts": [
-                    metrics.function("release-model", "ReleasesStarted"),
-                    metrics.function("check-rollout", "RolloutDifference"),
+                    metrics.function(approvals.SERVICE, approvals.METRIC),
+                    metrics.function(rollout_check.SERVICE, rollout_check.METRIC),
                 ],
             },
         ),

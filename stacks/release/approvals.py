@@ -7,6 +7,9 @@ from stacks.foundation.stack import Foundation
 from stacks.release.ordered_events import OrderedEvents
 from stacks.release.release_function import ReleaseFunction
 
+# The service name under which lambdas/release_model.py counts, and what it counts.
+SERVICE, METRIC = "release-model", "ReleasesStarted"
+
 
 class Approvals(Construct):
     """Approved versions of this one group, handled in order (Task 3.3: continuous delivery; Task 2.3: registry).
@@ -17,9 +20,7 @@ class Approvals(Construct):
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
         super().__init__(scope, id)
         group = foundation.model_package_group_name
-        release = ReleaseFunction(
-            self, "Release", handler="release_model", config=config, foundation=foundation
-        )
+        release = ReleaseFunction(self, "Release", service=SERVICE, config=config, foundation=foundation)
         release.may_describe(
             "model-package", f"{group}/*", "DescribeModelPackage", because="Every version of this one group."
         )

@@ -18,15 +18,14 @@ class ReleaseFunction(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, handler: str, config: Config, foundation: Foundation
+        self, scope: Construct, id: str, *, service: str, config: Config, foundation: Foundation
     ) -> None:
         super().__init__(scope, id)
-        self.service_name = handler.replace("_", "-")
         stack_name, update_role = config.stack_name("Serving"), foundation.serving_update_role
         self.function = PythonFunction(
             self,
             "Function",
-            handler=f"lambdas.{handler}.handler",
+            handler=f"lambdas.{service.replace('-', '_')}.handler",
             settings=FunctionSettings(
                 timeout_seconds=60,
                 memory_mib=256,
@@ -40,7 +39,7 @@ class ReleaseFunction(Construct):
                 "SERVING_UPDATE_ROLE_ARN": update_role.role_arn,
                 "MODEL_PACKAGE_GROUP_NAME": foundation.model_package_group_name,
                 "ENDPOINT_NAME": config.endpoint_name,
-                "POWERTOOLS_SERVICE_NAME": self.service_name,
+                "POWERTOOLS_SERVICE_NAME": service,
                 "POWERTOOLS_METRICS_NAMESPACE": config.prefix,
             },
         ).function

@@ -9,8 +9,8 @@ from stacks.foundation.stack import Foundation
 from stacks.release.ordered_events import OrderedEvents
 from stacks.release.release_function import ReleaseFunction
 
-# What lambdas/check_rollout.py counts, and the service name under which Powertools counts it.
-METRIC = "RolloutDifference"
+# The service name under which lambdas/check_rollout.py counts, and what it counts.
+SERVICE, METRIC = "check-rollout", "RolloutDifference"
 
 
 class RolloutCheck(Construct):
@@ -21,7 +21,7 @@ class RolloutCheck(Construct):
 
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
         super().__init__(scope, id)
-        check = ReleaseFunction(self, "Check", handler="check_rollout", config=config, foundation=foundation)
+        check = ReleaseFunction(self, "Check", service=SERVICE, config=config, foundation=foundation)
         check.may_describe("endpoint", config.endpoint_name, "DescribeEndpoint")
         for kind, action in (("endpoint-config", "DescribeEndpointConfig"), ("model", "DescribeModel")):
             check.may_describe(kind, "*", action, because="CloudFormation names them; the action only reads.")
@@ -49,7 +49,7 @@ class RolloutCheck(Construct):
             metric=cloudwatch.Metric(
                 namespace=config.prefix,
                 metric_name=METRIC,
-                dimensions_map={"service": check.service_name},
+                dimensions_map={"service": SERVICE},
                 statistic="Sum",
                 period=cdk.Duration.minutes(5),
             ),

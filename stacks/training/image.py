@@ -6,9 +6,10 @@ from pathlib import Path
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.foundation.model_role import IMAGE_REPOSITORY
+
 # Derived from the SageMaker SDK (`image_uri_config/xgboost.json`, version 3.2-0); a test compares it with the SDK's.
 REGISTRIES = Path(__file__).parent / "registries.json"
-REPOSITORY = "sagemaker-xgboost"
 TAG = "3.2-0"
 
 
@@ -26,11 +27,11 @@ class XGBoostImage(Construct):
             self, "Registries", mapping={region: {"Account": account} for region, account in accounts.items()}
         )
         self._account = mapping.find_in_map(cdk.Aws.REGION, "Account")
-        self.uri = f"{self._account}.dkr.ecr.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}/{REPOSITORY}:{TAG}"
+        self.uri = f"{self._account}.dkr.ecr.{cdk.Aws.REGION}.{cdk.Aws.URL_SUFFIX}/{IMAGE_REPOSITORY}:{TAG}"
 
     @property
     def repository_arn(self) -> str:
         """The repository, for the permission to pull from it."""
         return cdk.Stack.of(self).format_arn(
-            service="ecr", account=self._account, resource="repository", resource_name=REPOSITORY
+            service="ecr", account=self._account, resource="repository", resource_name=IMAGE_REPOSITORY
         )

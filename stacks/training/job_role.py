@@ -7,18 +7,9 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.foundation.stack import Foundation
-from stacks.network_interfaces import allow_network_interfaces
+from stacks.network_interfaces import SAGEMAKER_READS, allow_network_interfaces
 from stacks.permissions import allow, read_objects, write_objects
 from stacks.training.image import XGBoostImage
-
-# "Give SageMaker AI Training Jobs Access to Resources in Your Amazon VPC" (SageMaker Developer Guide).
-NETWORK_READS = (
-    "ec2:DescribeDhcpOptions",
-    "ec2:DescribeNetworkInterfaces",
-    "ec2:DescribeSecurityGroups",
-    "ec2:DescribeSubnets",
-    "ec2:DescribeVpcs",
-)
 
 
 class JobRole(iam.Role):
@@ -61,7 +52,7 @@ class JobRole(iam.Role):
                 self,
                 foundation.network,
                 subnets=foundation.network.subnets,
-                reads=NETWORK_READS,
+                reads=SAGEMAKER_READS,
                 permissions=True,
             )
 

@@ -66,7 +66,7 @@ def cached_assembly(stage: str, temporary: Path) -> Path:
         staging = Path(tempfile.mkdtemp(dir=cached.parent))
         try:
             shutil.copytree(fresh, staging / stage).rename(cached)
-        except OSError:  # another session was faster, with the same content
+        except OSError:  # another test run was faster, with the same content
             return fresh
         finally:
             shutil.rmtree(staging)

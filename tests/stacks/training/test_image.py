@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stacks.training.image import REGISTRIES, REPOSITORY, TAG
+from stacks.foundation.model_role import IMAGE_REPOSITORY
+from stacks.training.image import REGISTRIES, TAG
 from tests.support.intrinsics import Resolver
 from tools.assembly import Assembly
 
@@ -26,7 +27,7 @@ def _sdk() -> dict[str, dict[str, dict[str, dict[str, object]]]]:
 def test_the_registry_of_every_region_is_the_sdks(scope: str) -> None:
     version = _sdk()[scope]["versions"][TAG]
     assert json.loads(REGISTRIES.read_text()) == version["registries"]
-    assert version["repository"] == REPOSITORY
+    assert version["repository"] == IMAGE_REPOSITORY
 
 
 def test_the_image_is_found_in_the_region_of_the_stack(each_assembly: Assembly) -> None:
@@ -49,4 +50,4 @@ def test_the_sdk_builds_the_same_uri(monkeypatch: pytest.MonkeyPatch) -> None:
     for region, account in json.loads(REGISTRIES.read_text()).items():
         uri = image_uris.retrieve("xgboost", region, version=TAG)
         assert uri.startswith(f"{account}.dkr.ecr.{region}."), region
-        assert uri.endswith(f"/{REPOSITORY}:{TAG}")
+        assert uri.endswith(f"/{IMAGE_REPOSITORY}:{TAG}")
