@@ -63,7 +63,9 @@ def measure(commands: Mapping[str, Command], environment: Mapping[str, str], rep
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> Cost:
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True)
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
