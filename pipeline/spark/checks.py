@@ -16,6 +16,8 @@ from pipeline.spark import records
 
 REASONS = "_reasons"
 SEPARATOR = "\n"
+# What a checked row carries beside its columns.
+META = (records.SOURCE, records.FILE, records.RECORD, records.UNKNOWN, REASONS)
 
 _NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 # ISO 8601: date and time to the second; a fraction and a zone if there is one.
@@ -23,9 +25,9 @@ _TIME = r"^\s*\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{
 
 
 def typed(found: DataFrame, columns: Sequence[schema.Column], *, required: Sequence[str] = ()) -> DataFrame:
-    """Source, file, record, unknown column names, reasons and the typed columns.
+    """Source, file (of a faulty row only), record, unknown column names, reasons and the typed columns.
 
-    Reasons are one text, empty for a good row, with a line for each fault: `malformed`, or any of
+    Names and reasons are lines of one text. Reasons are empty for a good row; else `malformed`, or any of
     `missing_column:x`, `null:x`, `wrong_type:x`, `bad_timestamp:x`, `out_of_range:x`, `not_allowed:x`, in the
     schema's order. `required` columns may not be null whatever the schema says.
     """
@@ -45,12 +47,14 @@ def typed(found: DataFrame, columns: Sequence[schema.Column], *, required: Seque
     reasons = F.when(F.col(records.MALFORMED), "malformed").otherwise(
         F.concat_ws(SEPARATOR, missing, *faults)
     )
-    return valued.select(
+    return valued.withColumn(REASONS, reasons).select(
         records.SOURCE,
-        records.FILE,
+        F.when(F.col(REASONS) != "", F.col(records.FILE)).alias(records.FILE),
         records.RECORD,
-        records.UNKNOWN,
-        reasons.alias(REASONS),
+        F.concat_ws(SEPARATOR, F.when(~F.col(records.MALFORMED), F.col(records.UNKNOWN))).alias(
+            records.UNKNOWN
+        ),
+        REASONS,
         *[column.name for column in columns],
     )
 

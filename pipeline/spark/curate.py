@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from pipeline import schema as schemas
@@ -32,9 +32,10 @@ from pipeline.spark.storage import HIDDEN, STAGING, Storage
 BATCH, STREAM = "batch", "stream"
 SOURCES = (BATCH, STREAM)
 MONTH = "event_month"
-KEPT, DUPLICATE, EXCLUDED = "kept", "duplicate", "excluded"
-_OUTCOME = "_outcome"
+OUTCOMES = ("rows_out", "quarantined", "duplicates", "excluded")
+OUTCOME, _PLACE = "_outcome", "_place"
 _TAGS = 1000
+_OUR_FAULT = "Nothing was published. This is a fault of pipeline/spark/curate.py, not of the data."
 
 
 class AccountingError(Exception):
@@ -57,32 +58,40 @@ def curate(spark: SparkSession, schema: Schema, places: Places, *, minimum_rows:
     """Run the whole job and return the report that it wrote.
 
     Raises `InputError` for input that cannot be used (nothing there, fewer than `minimum_rows` good rows, no
-    reference table) and `AccountingError` if a record is unaccounted for; either way the published table, the
-    quarantine and the report stay as they were.
+    reference table), `SchemaError` for a schema that cannot be joined, and `AccountingError` if a record is
+    unaccounted for; each before anything is published: table, quarantine and report stay as they were.
     """
     _configure(spark)
     storage = Storage(spark)
     staged_rows, staged_quarantine = f"{places.curated}/{STAGING}", f"{places.quarantine}/{STAGING}"
-    references = [_reference(spark, schema, join, places.reference) for join in schema.joins]
-    rows = _rows(spark, schema, places).persist()
+    references = {join.table: _reference(spark, schema, join, places.reference) for join in schema.joins}
+    rows = _decided(_rows(spark, schema, places), schema).persist()
     try:
         counts = _counts(rows)
-        faulty = reduce(DataFrame.unionByName, [_quarantined(part) for part in (rows, *references)])
-        faulty.write.mode("overwrite").json(staged_quarantine)
-        outcomes = _write_curated(rows, schema, references, staged_rows)
-        report = _report(schema, counts, outcomes, months=_months(spark, staged_rows))
-        report["reference"] = {
-            join.table: _reference_counts(reference)
-            for join, reference in zip(schema.joins, references, strict=True)
+        if not counts:
+            raise _nothing(places)
+        reference_counts = {
+            join.table: _reference_counts(join, references[join.table]) for join in schema.joins
         }
-        _account(report, minimum_rows, places)
+        _write_quarantine([rows, *references.values()], staged_quarantine)
+        _write_curated(rows, schema, references, staged_rows)
+        report = _report(
+            schema,
+            counts,
+            quarantined=_written(spark.read.schema("source string").json(staged_quarantine), "source"),
+            months=_written(spark.read.schema(f"{MONTH} string").parquet(staged_rows), MONTH),
+        )
+        _account(report)
+        _demand(report, minimum_rows)
+        report["reference"] = reference_counts
         # The report vouches for the table: there is none while the table changes.
         storage.delete(places.report)
         storage.publish(staged_quarantine, places.quarantine)
         storage.publish(staged_rows, places.curated)
         storage.write_text(places.report, json.dumps(report, indent=1) + "\n")
     finally:
-        rows.unpersist()
+        for frame in (rows, *references.values()):
+            frame.unpersist()
         storage.delete(f"{places.curated}/{HIDDEN}")
         storage.delete(f"{places.quarantine}/{HIDDEN}")
     return report
@@ -92,6 +101,7 @@ def _configure(spark: SparkSession) -> None:
     for key, value in {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "false",  # a cast that fails is null, and a reason, not an exception
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",  # compressing costs more than parsing
         "spark.sql.parquet.compression.codec": "snappy",
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
         "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",  # one old date must not end the job
@@ -101,7 +111,7 @@ def _configure(spark: SparkSession) -> None:
 
 
 def _rows(spark: SparkSession, schema: Schema, places: Places) -> DataFrame:
-    """All records of both sources, typed and checked."""
+    """All records of both sources, checked, with those columns that anything below asks for."""
     names = [column.name for column in schema.columns]
     batch = records.read_csv(spark, places.batch, source=BATCH, columns=names, null_values=schema.null_values)
     stream = records.read_json(spark, places.stream, source=STREAM, columns=names)
@@ -109,7 +119,29 @@ def _rows(spark: SparkSession, schema: Schema, places: Places) -> DataFrame:
     if not found:
         raise _nothing(places)
     required = (*schema.key, schema.time_column)
-    return checks.typed(reduce(DataFrame.unionByName, found), schema.columns, required=required)
+    checked = checks.typed(reduce(DataFrame.unionByName, found), schema.columns, required=required)
+    asked = {
+        *(column.name for column in schema.curated_columns),
+        *(rule.when_null for rule in schema.exclusions),
+        *(name for join in schema.joins for name in join.on),
+    }
+    return checked.select(*checks.META, *[name for name in names if name in asked])
+
+
+def _decided(rows: DataFrame, schema: Schema) -> DataFrame:
+    """The rows with their outcome: quarantined, duplicates, excluded/… with the rule's name, or rows_out."""
+    faulty = F.col(REASONS) != ""
+    # A faulty row equals no other: its key may be null or wrong.
+    place = _place_among_equals([*schema.key, F.when(faulty, F.col(RECORD))])
+    outcome = F.when(faulty, "quarantined").when(place > 1, "duplicates")
+    for rule in schema.exclusions:
+        outcome = outcome.when(F.col(rule.when_null).isNull(), f"excluded/{rule.reason}")
+    return rows.withColumn(OUTCOME, outcome.otherwise("rows_out"))
+
+
+def _place_among_equals(key: Sequence[Column | str]) -> Column:
+    """1 for the row that stays among those with the same key: content decides, not where it was read."""
+    return F.row_number().over(Window.partitionBy(*key).orderBy(SOURCE, RECORD))
 
 
 def _nothing(places: Places) -> InputError:
@@ -119,13 +151,15 @@ def _nothing(places: Places) -> InputError:
 
 
 def _reference(spark: SparkSession, schema: Schema, join: Join, location: str) -> DataFrame:
-    """The rows of a reference table, typed and checked, in our column names."""
-    ours_to_theirs = {ours: theirs for theirs, ours in join.rename.items()}
-    keys = [schemas.Column(name, schema.column(name).type) for name in join.on]
-    columns = [
-        *keys,
-        *(dataclasses.replace(c, name=ours_to_theirs.get(c.name, c.name)) for c in join.columns),
-    ]
+    """The rows of a reference table, checked, in our column names."""
+    if strict := [column.name for column in join.columns if not column.nullable]:
+        raise SchemaError(
+            f"{schema.name}: joins.{join.table}: {', '.join(strict)} not nullable, but a left join finds no partner "
+            'for some rows. Write "nullable": true.'
+        )
+    theirs = {ours: name for name, ours in join.rename.items()}
+    columns = [schemas.Column(name, schema.column(name).type) for name in join.on]
+    columns += [dataclasses.replace(c, name=theirs.get(c.name, c.name)) for c in join.columns]
     found = records.read_csv(
         spark,
         f"{location}/{join.table}",
@@ -134,19 +168,28 @@ def _reference(spark: SparkSession, schema: Schema, join: Join, location: str) -
         null_values=schema.null_values,
     )
     if found is None:
-        raise InputError(
-            f"{location}/{join.table}: no file. Upload the reference table {join.table} there as CSV."
-        )
+        raise InputError(f"{location}/{join.table}: no file. Upload the reference table there as CSV.")
     return checks.typed(found, columns, required=join.on).withColumnsRenamed(dict(join.rename)).persist()
 
 
+def _reference_counts(join: Join, table: DataFrame) -> dict[str, int]:
+    sound = F.col(REASONS) == ""
+    rows, faulty, keys = table.agg(
+        F.count("*"), F.count_if(~sound), F.count_distinct(F.when(sound, F.struct(*join.on)))
+    ).collect()[0]
+    if not keys:
+        reasons = table.select(REASONS).distinct().orderBy(REASONS).limit(3).collect()
+        examples = "; ".join(row[0].replace(SEPARATOR, ", ") for row in reasons) or "it has no rows"
+        raise InputError(f"reference table {join.table}: no usable row ({examples}). Upload it again, whole.")
+    return {"rows": rows, "quarantined": faulty, "duplicates": rows - faulty - keys}
+
+
 def _counts(rows: DataFrame) -> dict[str, dict[str, int]]:
-    """By source: `rows_in`, `quarantined`, and `reason/…` and `unknown/…` with their names."""
-    # Few rows differ in these three, so the tags are made once for each combination.
-    combinations = rows.groupBy(SOURCE, REASONS, F.concat_ws(SEPARATOR, UNKNOWN).alias(UNKNOWN)).count()
+    """By source: `rows_in`, and with their names `outcome/…`, `reason/…` and `unknown/…`."""
+    # Few combinations of these occur, so the tags are made once for each.
+    combinations = rows.groupBy(SOURCE, OUTCOME, REASONS, UNKNOWN).count()
     tags = F.concat(
-        F.array(F.lit("rows_in")),
-        F.when(F.col(REASONS) != "", F.array(F.lit("quarantined"))).otherwise(F.array()),
+        F.array(F.lit("rows_in"), F.concat(F.lit("outcome/"), OUTCOME)),
         _tags("reason", REASONS),
         _tags("unknown", UNKNOWN),
     )
@@ -170,111 +213,77 @@ def _tags(kind: str, lines: str) -> Column:
     return F.transform(names, lambda name: F.concat(F.lit(f"{kind}/"), name))
 
 
-def _quarantined(rows: DataFrame) -> DataFrame:
-    return rows.where(F.col(REASONS) != "").select(
-        F.col(SOURCE).alias("source"),
-        F.col(FILE).alias("file"),
-        F.split(REASONS, SEPARATOR).alias("reasons"),
-        F.col(RECORD).alias("record"),
-    )
+def _write_quarantine(frames: Sequence[DataFrame], staged: str) -> None:
+    faulty = [
+        frame.where(F.col(REASONS) != "").select(
+            F.col(SOURCE).alias("source"),
+            F.col(FILE).alias("file"),
+            F.split(REASONS, SEPARATOR).alias("reasons"),
+            F.col(RECORD).alias("record"),
+        )
+        for frame in frames
+    ]
+    _gathered(reduce(DataFrame.unionByName, faulty)).write.mode("overwrite").json(staged)
 
 
-def _write_curated(
-    rows: DataFrame, schema: Schema, references: Sequence[DataFrame], staged: str
-) -> dict[str, dict[str, int]]:
-    """Decide on every valid row, join and write those kept; returns the outcomes counted, by source."""
-    valid = rows.where(F.col(REASONS) == "")
-    exclusions = [f"{EXCLUDED}/{rule.reason}" for rule in schema.exclusions]
-    outcome = F.when(_place_among_equals(schema.key) > 1, DUPLICATE)
-    for rule, name in zip(schema.exclusions, exclusions, strict=True):
-        outcome = outcome.when(F.col(rule.when_null).isNull(), name)
-    decided = valid.withColumn(_OUTCOME, outcome.otherwise(KEPT))
-    observation = Observation()
-    cells = [(source, name) for source in SOURCES for name in (KEPT, DUPLICATE, *exclusions)]
-    kept = decided.observe(
-        observation,
-        *[
-            F.count_if((F.col(SOURCE) == source) & (F.col(_OUTCOME) == name)).alias(f"{source} {name}")
-            for source, name in cells
-        ],
-    ).where(F.col(_OUTCOME) == KEPT)
-    for join, reference in zip(schema.joins, references, strict=True):
+def _write_curated(rows: DataFrame, schema: Schema, references: Mapping[str, DataFrame], staged: str) -> None:
+    kept = rows.where(F.col(OUTCOME) == "rows_out")
+    for join in schema.joins:
+        sound = references[join.table].where(F.col(REASONS) == "")
+        unique = sound.withColumn(_PLACE, _place_among_equals(join.on)).where(F.col(_PLACE) == 1)
         columns = [*join.on, *(column.name for column in join.columns)]
-        sound = reference.where(F.col(REASONS) == "").withColumn("_place", _place_among_equals(join.on))
-        kept = kept.join(sound.where("_place = 1").select(*columns), on=list(join.on), how="left")
-    month = F.date_format(schema.time_column, "yyyy-MM")
-    kept = kept.select(*[column.name for column in schema.curated_columns], month.alias(MONTH))
-    # One file a month, more only for a month too large for one: many small files make every reader slow.
+        kept = kept.join(unique.select(*columns), on=list(join.on), how="left")
+    month = F.date_format(schema.time_column, "yyyy-MM").alias(MONTH)
+    kept = kept.select(*[column.name for column in schema.curated_columns], month)
     (
-        rows.sparkSession.sql(f"select /*+ rebalance({MONTH}) */ * from {{kept}}", kept=kept)  # noqa: S608
+        _gathered(kept, by=MONTH)
         .sortWithinPartitions(MONTH, *schema.key)
         .write.mode("overwrite")
         .partitionBy(MONTH)
         .parquet(staged)
     )
-    return {
-        source: {name: observation.get[f"{source} {name}"] for s, name in cells if s == source}
-        for source in SOURCES
-    }
 
 
-def _place_among_equals(key: Sequence[str]) -> Any:
-    """1 for the row that stays among those with the same key: decided by content, not by where it was read."""
-    return F.row_number().over(Window.partitionBy(*key).orderBy(SOURCE, RECORD))
+def _gathered(rows: DataFrame, by: str = "") -> DataFrame:
+    """The same rows in few large partitions (of one value of `by` each): small files make every reader slow."""
+    hint = f"rebalance({by})" if by else "rebalance"
+    return rows.sparkSession.sql(f"select /*+ {hint} */ * from {{rows}}", rows=rows)  # noqa: S608
 
 
-def _months(spark: SparkSession, staged: str) -> dict[str, int]:
-    """Rows by month, counted in the files that were written."""
-    written = spark.read.schema(f"{MONTH} string").parquet(staged)
-    return dict(sorted((month, count) for month, count in written.groupBy(MONTH).count().collect()))
-
-
-def _reference_counts(reference: DataFrame) -> dict[str, int]:
-    counts = _counts(reference)
-    (counts_of_table,) = counts.values()
-    return {"rows": counts_of_table["rows_in"]}
+def _written(files: DataFrame, by: str) -> dict[str, int]:
+    """What really stands in the files: rows by the values of one column."""
+    return dict(sorted((value, count) for value, count in files.groupBy(by).count().collect()))
 
 
 def _report(
     schema: Schema,
     counts: Mapping[str, Mapping[str, int]],
-    outcomes: Mapping[str, Mapping[str, int]],
     *,
+    quarantined: Mapping[str, int],
     months: Mapping[str, int],
 ) -> dict[str, Any]:
-    sources = {source: _source_report(counts.get(source, {}), outcomes[source]) for source in SOURCES}
-    totals = {
-        key: sum(part[key] for part in sources.values())
-        for key in ("rows_in", "quarantined", "duplicates", "excluded")
-    }
-    named = {
-        key: _sum([part[key] for part in sources.values()])
-        for key in ("reasons", "exclusions", "unknown_columns")
-    }
+    """The counts of each source, their sums, and the rows of each month as they stand in the files."""
+    sources: dict[str, dict[str, Any]] = {}
+    for source in SOURCES:
+        found = counts.get(source, {})
+        rules = {rule.reason: found.get(f"outcome/excluded/{rule.reason}", 0) for rule in schema.exclusions}
+        sources[source] = {
+            "rows_in": found.get("rows_in", 0),
+            "rows_out": found.get("outcome/rows_out", 0),
+            "quarantined": quarantined.get(source, 0),
+            "duplicates": found.get("outcome/duplicates", 0),
+            "excluded": sum(rules.values()),
+            "reasons": _named(found, "reason/"),
+            "exclusions": rules,
+            "unknown_columns": _named(found, "unknown/"),
+        }
+    parts = list(sources.values())
     return {
         "dataset": schema.name,
-        "rows_in": totals["rows_in"],
-        "rows_out": sum(months.values()),
-        "quarantined": totals["quarantined"],
-        "duplicates": totals["duplicates"],
-        "excluded": totals["excluded"],
-        **named,
+        **{key: sum(part[key] for part in parts) for key in ("rows_in", *OUTCOMES)},
+        **{key: _sum([part[key] for part in parts]) for key in ("reasons", "exclusions", "unknown_columns")},
         "sources": sources,
         "months": dict(months),
-    }
-
-
-def _source_report(counts: Mapping[str, int], outcomes: Mapping[str, int]) -> dict[str, Any]:
-    exclusions = {k.removeprefix(f"{EXCLUDED}/"): v for k, v in outcomes.items() if k.startswith(EXCLUDED)}
-    return {
-        "rows_in": counts.get("rows_in", 0),
-        "rows_out": outcomes[KEPT],
-        "quarantined": counts.get("quarantined", 0),
-        "duplicates": outcomes[DUPLICATE],
-        "excluded": sum(exclusions.values()),
-        "reasons": _named(counts, "reason/"),
-        "exclusions": exclusions,
-        "unknown_columns": _named(counts, "unknown/"),
     }
 
 
@@ -287,50 +296,49 @@ def _sum(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return {name: sum(part.get(name, 0) for part in parts) for name in names}
 
 
-def _account(report: Mapping[str, Any], minimum_rows: int, places: Places) -> None:
-    """Refuse to publish unless every record is accounted for and enough of them are good."""
+def _account(report: Mapping[str, Any]) -> None:
+    """Every record that was read has exactly one outcome, and every row kept stands in a file."""
     for name, part in {"all sources": report, **report["sources"]}.items():
-        outcomes = {key: part[key] for key in ("rows_out", "quarantined", "duplicates", "excluded")}
+        outcomes = {key: part[key] for key in OUTCOMES}
         if part["rows_in"] != sum(outcomes.values()):
-            raise AccountingError(
-                f"{name}: rows_in = {part['rows_in']}, but {outcomes} add up to {sum(outcomes.values())}. "
-                "Nothing was published. Report this as a fault of pipeline/spark/curate.py."
-            )
-    if sum(part["rows_out"] for part in report["sources"].values()) != report["rows_out"]:
-        raise AccountingError("x")
-    if report["rows_in"] == 0:
-        raise _nothing(places)
-    if report["rows_out"] < minimum_rows:
-        worst = sorted(report["reasons"].items(), key=lambda item: (-item[1], item[0]))[:3]
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in worst) or "none"
-        raise InputError(
-            f"{report['rows_out']} good rows, fewer than {minimum_rows}: of {report['rows_in']} records "
-            f"{report['quarantined']} were refused, {report['duplicates']} were duplicates, {report['excluded']} were "
-            f"excluded. Commonest reasons: {reasons}. Mend the input; nothing was published."
-        )
+            raise AccountingError(f"{name}: rows_in = {part['rows_in']}, but {outcomes}. {_OUR_FAULT}")
+    written = sum(report["months"].values())
+    if written != report["rows_out"]:
+        raise AccountingError(f"rows_out = {report['rows_out']}, but {written} were written. {_OUR_FAULT}")
+
+
+def _demand(report: Mapping[str, Any], minimum_rows: int) -> None:
+    if report["rows_out"] >= minimum_rows:
+        return
+    worst = sorted(report["reasons"].items(), key=lambda item: (-item[1], item[0]))[:3]
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in worst) or "none"
+    raise InputError(
+        f"{report['rows_out']} good rows, fewer than the {minimum_rows} needed: of {report['rows_in']} records "
+        f"{report['quarantined']} were refused, {report['duplicates']} duplicates, {report['excluded']} excluded. "
+        f"Commonest reasons: {reasons}. Mend the input; nothing was published."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print the sum; one line and exit code 1 for input that cannot be used."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--schema", default="flights")
+    parser = argparse.ArgumentParser(prog="curate", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--schema", default="flights", help="name of a file in pipeline/schemas, or a path")
     for place in dataclasses.fields(Places):
-        parser.add_argument(f"--{place.name}", required=True)
-    parser.add_argument("--minimum-rows", type=int, default=1)
+        parser.add_argument(f"--{place.name}", required=True, help="path or s3:// URI")
+    parser.add_argument("--minimum-rows", type=int, default=1, help="fewer good rows are an error")
     # Glue adds flags of its own (--JOB_NAME, --TempDir, …): what is not ours is not an error.
     options, _ = parser.parse_known_args(argv)
-    places = Places(
-        **{place.name: getattr(options, place.name).rstrip("/") for place in dataclasses.fields(Places)}
-    )
+    places = {place.name: getattr(options, place.name).rstrip("/") for place in dataclasses.fields(Places)}
     try:
         schema = load(options.schema)
         spark = SparkSession.builder.appName(f"curate {schema.name}").getOrCreate()
-        report = curate(spark, schema, places, minimum_rows=options.minimum_rows)
+        report = curate(spark, schema, Places(**places), minimum_rows=options.minimum_rows)
     except (InputError, AccountingError, SchemaError) as error:
-        raise SystemExit(f"curate: {error}") from error
+        raise SystemExit(f"curate: {error}") from None
     print(
-        f"curate: {report['rows_in']:,} records in = {report['rows_out']:,} rows out + {report['quarantined']:,} "
-        f"quarantined + {report['duplicates']:,} duplicates + {report['excluded']:,} excluded"
+        f"curate: {report['rows_in']:,} records in = {report['rows_out']:,} rows out + "
+        f"{report['quarantined']:,} quarantined + {report['duplicates']:,} duplicates + "
+        f"{report['excluded']:,} excluded"
     )
 
 

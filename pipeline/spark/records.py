@@ -46,7 +46,9 @@ def read_csv(
     parts = []
     for line, paths in sorted(by_header.items()):
         header = _header(line, paths[0])
-        lines = _lines(spark, paths, source).where(~F.col(RECORD).isin(line, _BYTE_ORDER_MARK + line))
+        lines = _lines(spark, paths, source, location).where(
+            ~F.col(RECORD).isin(line, _BYTE_ORDER_MARK + line)
+        )
         parts.append(_csv_records(lines, header, columns, null_values))
     return reduce(DataFrame.unionByName, parts) if parts else None
 
@@ -61,7 +63,7 @@ def read_json(spark: SparkSession, location: str, *, source: str, columns: Seque
         return None
     wrapped = F.concat(F.lit("["), RECORD, F.lit(f',{{"":"{_END}"}}]'))
     strict = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
-    lines = _lines(spark, [location], source).withColumn(
+    lines = _lines(spark, [location], source, location).withColumn(
         "_parsed", F.from_json(wrapped, "array<map<string,string>>", strict)
     )
     single = (F.size("_parsed") == 2) & (F.element_at(F.col("_parsed")[1], "") == _END)
@@ -82,7 +84,7 @@ def read_json(spark: SparkSession, location: str, *, source: str, columns: Seque
         SOURCE,
         FILE,
         RECORD,
-        F.coalesce(UNKNOWN, _names([])).alias(UNKNOWN),
+        UNKNOWN,
         F.when(complete, _names([]))
         .otherwise(F.array_except(_names(columns), F.col("_keys")))
         .alias(MISSING),
@@ -91,11 +93,12 @@ def read_json(spark: SparkSession, location: str, *, source: str, columns: Seque
     )
 
 
-def _lines(spark: SparkSession, paths: Sequence[str], source: str) -> DataFrame:
+def _lines(spark: SparkSession, paths: Sequence[str], source: str, root: str) -> DataFrame:
     text = spark.read.option("recursiveFileLookup", True).text(list(paths))
-    return text.where(F.trim("value") != "").select(
-        F.lit(source).alias(SOURCE), F.col("_metadata.file_path").alias(FILE), F.col("value").alias(RECORD)
-    )
+    # Relative to the source's folder: the same record has the same origin wherever the data lie.
+    file = F.substring_index("_metadata.file_path", f"{Storage(spark).path(root)}/", -1)
+    lines = text.select(F.lit(source).alias(SOURCE), file.alias(FILE), F.col("value").alias(RECORD))
+    return lines.where(F.trim(RECORD) != "")
 
 
 def _header(line: str, path: str) -> list[str]:

@@ -22,12 +22,14 @@ class Storage:
     def __init__(self, spark: SparkSession) -> None:
         # PySpark has no public door to Hadoop's file systems; the JVM gateway is the usual one.
         self._java: Any = spark._jvm  # noqa: SLF001
-        self._configuration = spark._jsc.hadoopConfiguration()  # type: ignore[attr-defined]  # noqa: SLF001
+        self._configuration = spark._jsc.hadoopConfiguration()  # noqa: SLF001
 
-    def uri(self, location: str) -> str:
-        """The location as Spark spells it in `_metadata.file_path`, without the scheme."""
+    def path(self, location: str) -> str:
+        """The location as `_metadata.file_path` spells it, without the scheme."""
         path, system = self._at(location)
-        return str(system.makeQualified(path).toUri().getRawSchemeSpecificPart())
+        uri = system.makeQualified(path).toUri()
+        bucket = uri.getAuthority()
+        return f"//{bucket}{uri.getRawPath()}" if bucket else str(uri.getRawPath())
 
     def files(self, location: str) -> list[str]:
         """All files below a folder (or the one file) that are not hidden and not empty, sorted by path.
