@@ -67,3 +67,12 @@ def test_a_snapshot_hides_hashes_and_keeps_logical_ids() -> None:
     assert masked(template) == {
         "Resources": {"Raw72517081": {"Properties": {"S3Key": "<asset>.zip", "Tags": []}}}
     }
+
+
+def test_the_order_of_a_statements_resources_does_not_depend_on_a_hash() -> None:
+    def policy(first: str, second: str) -> Any:
+        return masked({"Resource": [f"assets/{first}.py", f"assets/{second}.zip"]})
+
+    assert policy("a" * 64, "b" * 64) == masked(
+        {"Resource": [f"assets/{'0' * 64}.zip", f"assets/{'f' * 64}.py"]}
+    )
