@@ -38,8 +38,12 @@ def stop(number: int, _frame: FrameType | None) -> NoReturn:
 @contextlib.contextmanager
 def workplace(out: Path) -> Iterator[Path]:
     """A scratch folder below `out`, for one demo at a time; what a killed run left there is removed first."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        sys.exit(f"--out = {out}: {error.strerror}. Name a folder that can be written.")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -75,8 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:
     # It takes seconds to import all that the stages need: an interruption must find the handlers in place.
-    from local.demo import stages  # noqa: PLC0415
-
+    try:
+        from local.demo import stages  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        print(
+            f"The Python package {error.name} is missing. `make demo` installs it: run that.", file=sys.stderr
+        )
+        return 1
     try:
         with workplace(options.out) as work:
             report.remove(options.out)

