@@ -8,7 +8,8 @@ transformer calls them (text bodies of JSON and CSV arrive as `str`, `output_fn`
 How it differs from AWS's, on purpose:
 - one process with bounded threads, not a gunicorn worker per core; a prediction cannot be timed out;
 - the body limit is enforced here (413); in AWS, InvokeEndpoint refuses such a body before the container;
-- an error that carries `.status` answers with that status and its reason as JSON; AWS's server answers 500;
+- an error that carries `.status` answers with it and with its text as `{"error": …}`; AWS's server answers 500 to
+  whatever these functions raise (docs/decisions/0054 says how our models get their status through there too);
 - `/ping` is healthy only while the model predicts; AWS's says 200 as soon as the process runs.
 
 Only the standard library is imported, and the directory it was started from is taken off the import path,
@@ -314,8 +315,11 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(HTTPStatus.LENGTH_REQUIRED, "no Content-Length header.")
         if not (text.isascii() and text.isdigit()):
             raise RequestError(HTTPStatus.BAD_REQUEST, f"Content-Length = {text}: must be a whole number.")
-        if int(text) > BODY_LIMIT:
-            reason = f"the body is {text} bytes; the limit is {BODY_LIMIT:,}. Send fewer records a request."
+        # Python refuses to convert thousands of digits: their number tells enough.
+        if len(text.lstrip("0")) > len(str(BODY_LIMIT)) or int(text) > BODY_LIMIT:
+            reason = (
+                f"the body is {text[:20]} bytes; the limit is {BODY_LIMIT:,}. Send fewer records a request."
+            )
             raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
         return int(text)
 

@@ -202,6 +202,7 @@ def test_server_asks_for_the_body_of_a_client_that_waits_for_it(make_model, star
     ("request_", "status"),
     [
         (b"POST /invocations HTTP/1.1\r\n\r\n", b"411"),
+        (b"POST /invocations HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", b"413"),
         (b"nonsense\r\n\r\n", b"400"),
         (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", b"414"),
         (b"GET /ping HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n", b"431"),
@@ -266,6 +267,20 @@ def test_server_holds_a_bounded_number_of_connections(make_model, start, monkeyp
         time.sleep(0.01)
     assert ask(server)[0] == 200
     held.pop().close()
+
+
+def test_server_answers_many_clients_at_once(make_model, start) -> None:
+    server = start(make_model())
+
+    def talk(client: int) -> list[Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        answers = [exchange(connection, f"[{client}, {number}]")[2] for number in range(12)]
+        connection.close()
+        return answers
+
+    with ThreadPoolExecutor(16) as pool:
+        for client, answers in enumerate(pool.map(talk, range(16))):
+            assert answers == [{"predictions": [2.0 * client, 2.0 * number]} for number in range(12)]
 
 
 def test_server_closes_a_connection_that_stays_idle(make_model, start, monkeypatch) -> None:
