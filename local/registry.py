@@ -8,10 +8,11 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline import archive
 from pipeline import schema as schemas
 
 EXAMPLES: Mapping[str, Any] = {
@@ -84,16 +85,9 @@ def download(s3: Any, package: ModelPackage, directory: Path) -> None:
             raise PackageError(f"{package.model_data_url}: {error}. Register the model again.") from error
         file.seek(0)
         try:
-            with tarfile.open(fileobj=file) as archive:
-                for member in archive:
-                    path = PurePosixPath(member.name)
-                    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                        raise PackageError(
-                            f"{package.model_data_url}: {member.name}: not a plain file inside the model."
-                        )
-                archive.extractall(directory)  # noqa: S202 — every member was checked above
+            archive.unpack(file, directory)
         except tarfile.TarError as error:
-            raise PackageError(f"{package.model_data_url}: not a tar archive ({error}).") from error
+            raise PackageError(f"{package.model_data_url}: cannot be unpacked ({error}).") from error
 
 
 def probe(model: Path) -> bytes:

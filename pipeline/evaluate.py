@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import pyarrow as pa
 
-from pipeline import curated, metrics, plots, predictors, schema, step
+from pipeline import archive, curated, metrics, plots, predictors, schema, step
 from pipeline.features import Array, FeatureError, Transform
 from pipeline.metrics import Metrics
 from pipeline.schema import ProblemType, Schema
@@ -72,8 +72,7 @@ def unpack(folder: Path, into: Path) -> Path:
     """Unpack `folder`/model.tar.gz, as SageMaker stores a model, into `into`, which is returned."""
     path = folder / "model.tar.gz"
     try:
-        with tarfile.open(path) as archive:
-            archive.extractall(into, filter="data")
+        archive.unpack(path, into)
     except (OSError, tarfile.TarError) as error:
         raise StepError(f"{path}: cannot be unpacked ({error}). It is the training job's output.") from error
     if not (into / "metadata.json").exists():

@@ -9,6 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from pipeline.archive import unpack as unpack_archive
+
 # "Bucket naming rules" (Amazon S3 User Guide).
 _URI = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(.*)", re.DOTALL)
 
@@ -91,7 +93,6 @@ def pack(folder: Path, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive below `folder`; `StorageError` if it is none, or if a member would leave the folder."""
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+        unpack_archive(archive, folder)
     except (tarfile.TarError, EOFError, OSError) as error:
         raise StorageError(f"{archive.name}: cannot be unpacked ({error}).") from None
