@@ -38,8 +38,7 @@ cost: .venv/.synth ## what each stack costs, idle and with a model in service
 # --- what a maintainer runs -----------------------------------------------------------------------------------------
 
 test: lint ## lint, strict types, and every fast test with branch coverage
-	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report= $(ARGS)
-	@$(BIN)/coverage combine --quiet 2>/dev/null; $(BIN)/coverage report
+	@$(BIN)/python -m pytest -m "not deep" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 test-deep: .venv/.dev node_modules/.package-lock.json ## the exhaustive tests too
 	@$(BIN)/python -m pytest $(ARGS)
