@@ -76,6 +76,7 @@ def test_a_rerun_gives_the_same_bytes(replayed, run):
     assert without_random_names() == before
 
 
+@pytest.mark.deep
 def test_neither_order_nor_files_nor_partitions_change_the_result(replayed, run, spark, tmp_path):
     raw, _, report = replayed
     other = Raw(tmp_path)
