@@ -1,11 +1,15 @@
 """Benchmarks run one after the other, fail loudly, and leave the figures that they print."""
 
 import json
-import subprocess
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from benchmarks import output, run
+from tests.local.demo.test_processes import alive
 
 
 def test_an_unknown_benchmark_is_named_before_anything_runs() -> None:
@@ -15,17 +19,43 @@ def test_an_unknown_benchmark_is_named_before_anything_runs() -> None:
         run.main(["speed"])
 
 
-def test_a_failing_benchmark_does_not_hide_the_next_one(monkeypatch) -> None:
-    ran = []
+@pytest.fixture
+def ran() -> Iterator[list[str]]:
+    """The benchmarks that were started, none of them for real; SIGTERM's handler is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    started: list[str] = []
+    yield started
+    signal.signal(signal.SIGTERM, before)
 
-    def fail_the_first(command, **_: object) -> "subprocess.CompletedProcess[str]":
+
+def test_a_failing_benchmark_does_not_hide_the_next_one(monkeypatch, ran: list[str]) -> None:
+    def fail_the_first(command: Sequence[str]) -> int:
         ran.append(command[-1])
-        return subprocess.CompletedProcess(command, int(command[-1] == "benchmarks.training"))
+        return int(command[-1] == "benchmarks.training")
 
-    monkeypatch.setattr(run.subprocess, "run", fail_the_first)
+    monkeypatch.setattr(run, "run", fail_the_first)
     with pytest.raises(SystemExit, match="failed: training"):
         run.main(["training", "inference"])
     assert ran == ["benchmarks.training", "benchmarks.inference"]
+
+
+def test_sigterm_ends_a_benchmark_and_what_it_started(monkeypatch, ran: list[str], tmp_path) -> None:
+    noted = tmp_path / "pid"
+    program = (
+        "import subprocess, sys, time, os, signal\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(noted)!r}, 'w').write(str(child.pid))\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "time.sleep(60)\n"
+    )
+    real = run.run
+    monkeypatch.setattr(run, "run", lambda _: real([sys.executable, "-c", program]))
+    with pytest.raises(SystemExit, match="stopped during training"):
+        run.main(["training"])
+    deadline = time.monotonic() + 5
+    while alive(int(noted.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not alive(int(noted.read_text()))
 
 
 def test_a_result_is_printed_and_kept_with_the_same_figures(monkeypatch, tmp_path, capsys) -> None:
