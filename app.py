@@ -42,7 +42,7 @@ def build(app: cdk.App) -> None:
 
 
 def main() -> None:
-    """Synthesize; a wrong configuration, schema or CLI is one message and exit code 1."""
+    """Synthesize; a wrong configuration, schema or CLI, or a finding, is told without a traceback; exit code 1."""
     if complaint := cli.complaint(os.environ):
         sys.exit(complaint)
     app = cdk.App()
@@ -54,7 +54,12 @@ def main() -> None:
         build(app)
     except (configuration.ConfigError, SchemaError) as error:
         sys.exit(str(error))
-    app.synth()
+    try:
+        app.synth()
+    except RuntimeError as error:  # what jsii makes of every exception of the library
+        if "ValidationFailed" not in str(error):
+            raise
+        sys.exit("Mend the findings above, or accept each with its reason (stacks/acknowledge.py).")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import itertools
 import json
 import logging
@@ -20,12 +19,12 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from pipeline.schema import ProblemType
-from pipeline.train import HYPERPARAMETERS, Estimator
+from pipeline.settings import FOLDER, Estimator, Settings, parameter_name, settings_hash
+from pipeline.train import HYPERPARAMETERS
 
 # The SDK builds clients while it is imported: without a region it fails, with a profile it would use real keys.
 os.environ.update(
@@ -79,7 +78,6 @@ from sagemaker.serve.model_builder import ModelBuilder
 from sagemaker.train.configs import Compute, InputData, Networking, OutputDataConfig, StoppingCondition
 from sagemaker.train.model_trainer import ModelTrainer
 
-FOLDER = Path(__file__).parent / "definitions"
 REBUILD = "python -m pipeline.definition"
 
 # The SDK looks up a role that is no ARN and uploads a file that is no S3 URI: these stand in for placeholders.
@@ -101,25 +99,6 @@ REALTIME_TYPES = [
     *(f"ml.c5.{size}" for size in _SIZES),
     *TRANSFORM_TYPES,
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What changes the structure of the pipeline; everything else is a parameter of it."""
-
-    problem_type: ProblemType
-    estimator: Estimator
-    isolated: bool
-
-    @property
-    def file_name(self) -> str:
-        """The name of the committed file."""
-        return f"{self.problem_type}-{self.estimator}{'-isolated' if self.isolated else ''}.json"
-
-    @property
-    def hyperparameters(self) -> Mapping[str, str]:
-        """The estimator's flags in `pipeline.train` and their defaults, as SageMaker takes them: strings."""
-        return {name: str(flag.default) for name, flag in HYPERPARAMETERS[self.estimator].items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,11 +190,6 @@ class OfflineSession(PipelineSession):  # type: ignore[misc]
         return super()._intercept_create_request(request, create, func_name)
 
 
-def pascal(name: str) -> str:
-    """The pipeline parameter of a hyperparameter: num_round → NumRound."""
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
 class _Builder:
     """One definition: a method a step, in the order in which they run."""
 
@@ -234,7 +208,8 @@ class _Builder:
             enum_values=["PendingManualApproval", "Approved", "Rejected"],
         )
         self.hyperparameters = {
-            name: ParameterString(pascal(name), default) for name, default in settings.hyperparameters.items()
+            name: ParameterString(parameter_name(name), default)
+            for name, default in hyperparameters(settings).items()
         }
 
     def pipeline(self) -> Pipeline:
@@ -494,9 +469,9 @@ def all_settings() -> Iterator[Settings]:
         yield Settings(problem_type, estimator, isolated)
 
 
-def settings_hash(settings: Mapping[str, object]) -> str:
-    """SHA-256 of the settings as compact JSON with sorted keys: what synth compares with its own."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def hyperparameters(settings: Settings) -> dict[str, str]:
+    """The estimator's flags in `pipeline.train` and their defaults, as SageMaker takes them: strings."""
+    return {name: str(flag.default) for name, flag in HYPERPARAMETERS[settings.estimator].items()}
 
 
 def build(settings: Settings, session: OfflineSession) -> str:
@@ -510,7 +485,7 @@ def build(settings: Settings, session: OfflineSession) -> str:
         definition = _Builder(settings, session).pipeline().definition()
     for stand_in, placeholder in _PLACEHOLDERS.items():
         definition = definition.replace(stand_in, placeholder)
-    stated = dataclasses.asdict(settings) | {"hyperparameters": sorted(settings.hyperparameters)}
+    stated = dataclasses.asdict(settings) | {"hyperparameters": sorted(hyperparameters(settings))}
     content = {
         "settings": stated,
         "settings_hash": settings_hash(stated),

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,9 +27,8 @@ import xgboost
 from pipeline import estimators, metrics, predictors, schema, step
 from pipeline.estimators import Split
 from pipeline.schema import ProblemType, Schema
+from pipeline.settings import Estimator
 from pipeline.step import StepError
-
-Estimator = Literal["xgboost", "linear"]
 
 # What serving imports, and so what ships inside every model.
 CODE = ("__init__.py", "schema.py", "features.py", "predictors.py")

@@ -15,7 +15,9 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.acknowledge import acknowledge
+from stacks.config import FoundationConfig
 from stacks.lambda_code import lambda_code
+from stacks.log_group import LogGroup
 
 if TYPE_CHECKING:
     from stacks.foundation.network import Network
@@ -38,14 +40,13 @@ NETWORK_ACTIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionSettings:
-    """What differs between functions and stages: time in seconds, memory in MiB, and where logs are kept."""
+    """What differs between functions and stages: time in seconds, memory in MiB, and how logs are kept."""
 
     timeout_seconds: int
     memory_mib: int
-    log_retention_days: int
+    foundation: FoundationConfig
     key: kms.IKey
     network: Network | None
-    retain: bool
 
 
 class PythonFunction(Construct):
@@ -67,12 +68,7 @@ class PythonFunction(Construct):
     ) -> None:
         super().__init__(scope, id)
         stack = cdk.Stack.of(self)
-        log_group = logs.CfnLogGroup(
-            self, "Logs", retention_in_days=settings.log_retention_days, kms_key_id=settings.key.key_arn
-        )
-        log_group.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if settings.retain else cdk.RemovalPolicy.DESTROY
-        )
+        log_group = LogGroup(self, "Logs", settings=settings.foundation, key=settings.key)
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         role.add_to_policy(
             iam.PolicyStatement(

@@ -114,18 +114,6 @@ class Definition:
             values[name] = parameter.read(value)
         return values
 
-    def needed_by(self, step: str) -> set[str]:
-        """`step` and everything it depends on, however remotely; `DefinitionError` if there is no such step."""
-        if step not in self.steps:
-            raise DefinitionError(f"step {step}: no such step. Known: {', '.join(self.order)}.")
-        needed, todo = set(), [step]
-        while todo:
-            name = todo.pop()
-            if name not in needed:
-                needed.add(name)
-                todo.extend(self.steps[name].depends_on)
-        return needed
-
 
 def parse(raw: Mapping[str, Any]) -> Definition:
     """Read a definition; raises `DefinitionError` that names the step and what is wrong with it."""

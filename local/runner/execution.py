@@ -76,15 +76,14 @@ def run(
     parameters: Mapping[str, object] | None = None,
     pipeline: str = "pipeline",
     execution_id: str | None = None,
-    until: str | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> ExecutionResult:
     """Interpret a definition.
 
     `parameters` override defaults; `execution_id` is for a caller who must know it beforehand (12 characters, as the
-    service's); `until` names the last step wanted: only it and what it needs run. Raises
-    `DefinitionError`, before anything runs, for a definition that AWS would refuse, `UnsupportedError` for one that
-    asks for what is not interpreted here. A failing step raises nothing: the result says which failed, and why.
+    service's). Raises `DefinitionError`, before anything runs, for a definition that AWS would refuse,
+    `UnsupportedError` for one that asks for what is not interpreted here. A failing step raises nothing: the result
+    says which failed, and why.
     Ctrl-C ends the running process group and goes on to the caller.
     """
     graph = parse(definition)
@@ -94,7 +93,7 @@ def run(
         raise DefinitionError("\n".join(found))
     check.refuse_uninterpreted(graph, service, values, images=setting.images)
     execution = _Execution(graph, setting, values, (pipeline, execution_id or secrets.token_hex(6)), on_event)
-    return execution.run(graph.needed_by(until) if until else set(graph.order))
+    return execution.run()
 
 
 class _Execution:
@@ -121,13 +120,13 @@ class _Execution:
         }
         self.results: dict[str, StepResult] = {}
 
-    def run(self, wanted: set[str]) -> ExecutionResult:
+    def run(self) -> ExecutionResult:
         status: StepStatus = "Succeeded"
         for name in self.graph.order:
             step = self.graph.steps[name]
             if status == "Succeeded" and self.setting.stop():
                 status = "Stopped"
-            if status != "Succeeded" or name not in wanted or not self._ready(step):
+            if status != "Succeeded" or not self._ready(step):
                 continue
             self.on_event(Event(name, "started", step.type))
             result = self._step(step)

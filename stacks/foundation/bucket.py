@@ -8,11 +8,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.config import FoundationConfig
-
-
-def _removal(settings: FoundationConfig) -> cdk.RemovalPolicy:
-    # Never `auto_delete_objects`: it deploys a function that may delete all data. `make destroy` empties instead.
-    return cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY
+from stacks.removal_policy import removal_policy
 
 
 class LogsBucket(s3.Bucket):
@@ -39,7 +35,7 @@ class LogsBucket(s3.Bucket):
                     abort_incomplete_multipart_upload_after=cdk.Duration.days(1),
                 )
             ],
-            removal_policy=_removal(settings),
+            removal_policy=removal_policy(settings),
         )
 
 
@@ -48,6 +44,7 @@ class DataBucket(s3.Bucket):
 
     The bucket key cuts requests to KMS by up to 99 % ("Reducing the cost of SSE-KMS with Amazon S3 Bucket Keys").
     Old versions and abandoned uploads expire, or versioning would in time cost more than the data.
+    Never `auto_delete_objects`: it deploys a function that may delete all data. `make destroy` empties instead.
     """
 
     def __init__(
@@ -73,7 +70,7 @@ class DataBucket(s3.Bucket):
                     expired_object_delete_marker=True,
                 )
             ],
-            removal_policy=_removal(settings),
+            removal_policy=removal_policy(settings),
         )
 
 

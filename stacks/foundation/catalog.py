@@ -1,11 +1,11 @@
 """The Glue Data Catalog of this app, and how Glue encrypts what its jobs write."""
 
-import aws_cdk as cdk
 from aws_cdk import aws_glue as glue
 from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.removal_policy import removal_policy
 
 
 class Catalog(Construct):
@@ -23,9 +23,7 @@ class Catalog(Construct):
             self,
             "Database",
             database_name=self.database_name,
-            removal_policy=cdk.RemovalPolicy.RETAIN
-            if config.foundation.retain_data
-            else cdk.RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(config.foundation),
         )
         self.security_configuration = glue.SecurityConfiguration(
             self,

@@ -6,6 +6,7 @@ from aws_cdk import aws_kms as kms
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.removal_policy import removal_policy
 
 
 class DataKey(kms.Key):
@@ -25,7 +26,7 @@ class DataKey(kms.Key):
             description=f"Data at rest of {config.prefix}",
             enable_key_rotation=True,
             pending_window=cdk.Duration.days(settings.key_pending_window_days),
-            removal_policy=cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY,
+            removal_policy=removal_policy(settings),
         )
         # CloudWatch Logs, for the groups that CloudFormation, Lambda and Glue name in this app.
         groups = (f"{config.prefix}-*", f"/aws/*/{config.prefix}-*", "/aws-glue/*")

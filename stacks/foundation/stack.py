@@ -12,6 +12,7 @@ from stacks.foundation.key import DataKey
 from stacks.foundation.model_role import ModelRole
 from stacks.foundation.network import Network
 from stacks.foundation.serving_update_role import ServingUpdateRole
+from stacks.removal_policy import removal_policy
 
 
 class Foundation(BaseStack):
@@ -39,9 +40,7 @@ class Foundation(BaseStack):
             model_package_group_name=self.model_package_group_name,
             model_package_group_description="Every version that passed the quality gate, with its metrics",
         )
-        models.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY
-        )
+        models.apply_removal_policy(removal_policy(settings))
 
         self.network = Network(self, "Network", config=config, logs=self.logs) if settings.isolation else None
         self.model_role = ModelRole(

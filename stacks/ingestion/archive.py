@@ -10,6 +10,7 @@ from stacks.acknowledge import acknowledge
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.event_stream import EventStream
+from stacks.log_group import LogGroup
 from stacks.permissions import allow, read_objects, write_objects
 
 PREFIX, ERROR_PREFIX = "stream/", "stream-errors/"
@@ -33,7 +34,7 @@ class Archive(Construct):
         self, scope: Construct, id: str, *, config: Config, foundation: Foundation, stream: EventStream
     ) -> None:
         super().__init__(scope, id)
-        log_group = self._log_group(config, foundation)
+        log_group = LogGroup(self, "Logs", settings=config.foundation, key=foundation.key)
         role = self._role(foundation, stream, log_group)
         delivery = _Stream(
             self,
@@ -54,7 +55,7 @@ class Archive(Construct):
         self.delivery_stream_name = delivery.ref
 
     def _destination(
-        self, config: Config, foundation: Foundation, role: iam.IRole, log_group: logs.CfnLogGroup
+        self, config: Config, foundation: Foundation, role: iam.IRole, log_group: LogGroup
     ) -> firehose.CfnDeliveryStream.ExtendedS3DestinationConfigurationProperty:
         settings = config.ingestion
         log_stream = logs.CfnLogStream(self, "Delivery", log_group_name=log_group.ref)
@@ -82,20 +83,7 @@ class Archive(Construct):
             ),
         )
 
-    def _log_group(self, config: Config, foundation: Foundation) -> logs.CfnLogGroup:
-        settings = config.foundation
-        group = logs.CfnLogGroup(
-            self,
-            "Logs",
-            retention_in_days=settings.log_retention_days,
-            kms_key_id=foundation.key.key_arn,
-        )
-        group.apply_removal_policy(
-            cdk.RemovalPolicy.RETAIN if settings.retain_data else cdk.RemovalPolicy.DESTROY
-        )
-        return group
-
-    def _role(self, foundation: Foundation, stream: EventStream, log_group: logs.CfnLogGroup) -> iam.Role:
+    def _role(self, foundation: Foundation, stream: EventStream, log_group: LogGroup) -> iam.Role:
         role = iam.Role(
             self,
             "Role",

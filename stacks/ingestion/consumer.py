@@ -38,10 +38,9 @@ class Consumer(Construct):
             settings=FunctionSettings(
                 timeout_seconds=settings.consumer_timeout_seconds,
                 memory_mib=settings.consumer_memory_mib,
-                log_retention_days=config.foundation.log_retention_days,
+                foundation=config.foundation,
                 key=foundation.key,
                 network=foundation.network,
-                retain=config.foundation.retain_data,
             ),
             environment={
                 "DATASET": config.dataset,

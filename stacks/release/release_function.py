@@ -29,10 +29,9 @@ class ReleaseFunction(Construct):
             settings=FunctionSettings(
                 timeout_seconds=60,
                 memory_mib=256,
-                log_retention_days=config.foundation.log_retention_days,
+                foundation=config.foundation,
                 key=foundation.key,
                 network=foundation.network,
-                retain=config.foundation.retain_data,
             ),
             environment={
                 "SERVING_STACK_NAME": stack_name,

@@ -6,16 +6,16 @@ stage asks for would deploy another pipeline than the one configured, so it is r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline.settings import FOLDER, Settings, parameter_name, settings_hash
 from stacks.config import FILE, Config, ConfigError
 
-FOLDER = Path(__file__).parent.parent.parent / "pipeline" / "definitions"
 REBUILD = "Run: make definition"
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
@@ -27,19 +27,14 @@ def definition(config: Config, folder: Path = FOLDER) -> str:
     Raises `ConfigError` if the file is missing or damaged, is not what its hash or the stage says, or has no
     parameter for a configured value.
     """
-    isolated = config.foundation.isolation
-    chosen = {
-        "problem_type": config.training.problem_type,
-        "estimator": config.training.estimator,
-        "isolated": isolated,
-    }
-    suffix = "-isolated" if isolated else ""
-    path = folder / f"{chosen['problem_type']}-{chosen['estimator']}{suffix}.json"
+    training = config.training
+    chosen = Settings(training.problem_type, training.estimator, config.foundation.isolation)
+    path = folder / chosen.file_name
     content = _read(path)
     settings = content["settings"]
-    if _hash(settings) != content["settings_hash"]:
+    if settings_hash(settings) != content["settings_hash"]:
         raise ConfigError(f"{path}: settings_hash is not the hash of its settings. {REBUILD}.")
-    if differing := {key: value for key, value in chosen.items() if settings.get(key) != value}:
+    if differing := {key: value for key, value in asdict(chosen).items() if settings.get(key) != value}:
         raise ConfigError(f"{path}: its settings differ from {json.dumps(differing)} in {FILE}. {REBUILD}.")
     _check_hyperparameters(config, settings["hyperparameters"], path)
     _set_parameters(content["definition"], _values(config), path)
@@ -63,11 +58,6 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _hash(settings: Mapping[str, object]) -> str:
-    """SHA-256 of compact JSON with sorted keys, as `pipeline.definition.settings_hash` writes it."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _values(config: Config) -> dict[str, str | int | float]:
     """Pipeline parameters and the values a stage gives them; a hyperparameter num_round is called NumRound."""
     training = config.training
@@ -78,7 +68,7 @@ def _values(config: Config) -> dict[str, str | int | float]:
         "VolumeSizeInGB": training.volume_size_gib,
         "MaxRuntimeInSeconds": training.max_runtime_seconds,
         "MetricThreshold": training.metric_threshold,
-        **{_pascal(name): value for name, value in training.hyperparameters.items()},
+        **{parameter_name(name): value for name, value in training.hyperparameters.items()},
     }
 
 
@@ -99,7 +89,3 @@ def _set_parameters(body: dict[str, Any], values: Mapping[str, str | float], pat
     for name, value in values.items():
         # SageMaker takes hyperparameters as strings, whatever they are in cdk.json.
         parameters[name]["DefaultValue"] = str(value) if parameters[name]["Type"] == "String" else value
-
-
-def _pascal(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))

@@ -16,6 +16,7 @@ import pytest
 
 from local.runner import check
 from local.runner.definition import parse
+from pipeline.settings import Settings, settings_hash
 from pipeline.train import HYPERPARAMETERS
 from tests.local.runner.committed import FILES, FOLDER, PLACEHOLDER, SAMPLES, filled, text
 
@@ -85,7 +86,7 @@ def test_a_committed_file_is_byte_for_byte_what_the_sdk_builds_offline(
 
 
 def test_two_builds_are_equal(builder: ModuleType, session: Any, built: dict[str, str]) -> None:
-    settings = builder.Settings("classification", "xgboost", isolated=True)
+    settings = Settings("classification", "xgboost", isolated=True)
     assert builder.build(settings, session) == built[settings.file_name]
 
 
@@ -96,9 +97,7 @@ def test_check_names_the_files_that_differ_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    two = [
-        builder.Settings(problem, "linear", isolated=False) for problem in ("classification", "regression")
-    ]
+    two = [Settings(problem, "linear", isolated=False) for problem in ("classification", "regression")]
     for settings in two:
         (tmp_path / settings.file_name).write_text(text(settings.file_name))
     changed = tmp_path / "regression-linear.json"
@@ -126,7 +125,7 @@ def test_the_settings_are_those_of_the_name_and_their_hash_is_right(file: str, b
         "isolated": bool(isolated),
         "hyperparameters": sorted(HYPERPARAMETERS[estimator]),  # type: ignore[index]
     }
-    assert content["settings_hash"] == builder.settings_hash(content["settings"])
+    assert content["settings_hash"] == settings_hash(content["settings"])
 
 
 def test_nothing_may_be_uploaded_while_a_definition_is_built(session: Any) -> None:

@@ -45,6 +45,24 @@ def cdk(environment: Environment, *arguments: str) -> subprocess.CompletedProces
     )
 
 
+def test_a_finding_that_nobody_accepted_fails_the_synth_and_says_what_to_do(
+    cage: Environment, tmp_path: Path
+) -> None:
+    script = tmp_path / "open_bucket.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import app, aws_cdk as cdk\n"
+        "from aws_cdk import aws_s3 as s3\n"
+        "app.build = lambda scope: s3.Bucket(cdk.Stack(scope, 'Open'), 'Bucket')\n"
+        "app.main()\n"
+    )
+    completed = run_app(context("sandbox"), tmp_path / "out", environment=cage, app=script)
+    assert completed.returncode == 1
+    assert "Acknowledge with 'AwsSolutions::AwsSolutions-S1'" in completed.stderr
+    assert completed.stderr.rstrip().endswith("accept each with its reason (stacks/acknowledge.py).")
+    assert "Traceback" not in completed.stderr
+
+
 def test_the_app_makes_every_stack(each_assembly: Assembly) -> None:
     assert list(each_assembly.templates) == STACKS
 

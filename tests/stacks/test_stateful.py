@@ -1,10 +1,11 @@
 """The logical id of what holds state is a promise: under another id, CloudFormation makes an empty one and drops the old."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from tests.support.safeguards import STATEFUL
-from tools.assembly import Assembly
+from tools.assembly import ROOT, Assembly
 
 PROMISED = Path(__file__).with_name("stateful_ids.json")
 
@@ -31,4 +32,13 @@ def test_what_holds_state_keeps_its_logical_id(each_assembly: Assembly) -> None:
     )
     assert not new, (
         f"new state: {new}. Add it to tests/stacks/{PROMISED.name}: from now on its id is a promise."
+    )
+
+
+def test_a_change_of_the_list_is_explained_in_a_note() -> None:
+    fingerprint = hashlib.sha256(PROMISED.read_bytes()).hexdigest()[:12]
+    notes = [note.read_text() for note in (ROOT / "docs" / "decisions").glob("*.md")]
+    assert any(f"`{fingerprint}`" in note for note in notes), (
+        f"tests/stacks/{PROMISED.name} has changed: write a note in docs/decisions/ on why, and how the data is moved, "
+        f"that names its fingerprint `{fingerprint}` (0086 shows the first)."
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.events import matches
 from tests.support.intrinsics import Resolver
 from tools.assembly import Assembly
 
@@ -106,17 +107,6 @@ QUIET: dict[str, tuple[str, Event]] = {
 }
 
 
-def _matches(pattern: Any, value: Any) -> bool:
-    """The part of "Comparison operators for use in event patterns" (EventBridge User Guide) that the rules use."""
-    if isinstance(pattern, dict):
-        return isinstance(value, dict) and all(
-            key in value and _matches(below, value[key]) for key, below in pattern.items()
-        )
-    return any(
-        value.startswith(entry["prefix"]) if isinstance(entry, dict) else value == entry for entry in pattern
-    )
-
-
 def _resolve(resolver: Resolver, node: Any) -> Any:
     if isinstance(node, list):
         return [_resolve(resolver, item) for item in node]
@@ -158,7 +148,7 @@ def _event(sample: tuple[str, str, Event], stage: str) -> Event:
 
 
 def _told(assembly: Assembly, event: Event) -> list[str]:
-    return [name for name, rule in _rules(assembly).items() if _matches(rule["EventPattern"], event)]
+    return [name for name, rule in _rules(assembly).items() if matches(rule["EventPattern"], event)]
 
 
 @pytest.mark.parametrize("failure", FAILURES)

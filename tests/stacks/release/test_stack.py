@@ -10,6 +10,7 @@ import pytest
 from lambdas import check_rollout, release_model
 from stacks import config
 from tests.lambdas.serving_world import approval_event, completion_event
+from tests.support.events import matches
 from tests.support.intrinsics import Resolver
 from tools.assembly import Assembly, Template, context
 
@@ -83,10 +84,10 @@ def test_approvals_of_our_group_reach_the_function_and_others_do_not(
     release: Template, stage: config.Config
 ) -> None:
     pattern = _pattern(release, "Approvals")
-    assert _matches(pattern, approval_event(1, ModelPackageGroupName=stage.prefix))
-    assert not _matches(pattern, approval_event(1, ModelPackageGroupName="another"))
+    assert matches(pattern, approval_event(1, ModelPackageGroupName=stage.prefix))
+    assert not matches(pattern, approval_event(1, ModelPackageGroupName="another"))
     rejected = approval_event(1, ModelPackageGroupName=stage.prefix, ModelApprovalStatus="Rejected")
-    assert not _matches(pattern, rejected)
+    assert not matches(pattern, rejected)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,9 @@ def test_every_completion_of_serving_is_checked(
     assert prefix.endswith(f":stack/flights-{each_assembly.stage}-serving/")
     event = completion_event(status)
     event["detail"]["stack-id"] = f"{prefix}d0a825a0"
-    assert _matches(pattern, event) is checked
+    assert matches(pattern, event) is checked
     event["detail"]["stack-id"] = f"{prefix[:-1]}-two/d0a825a0"
-    assert not _matches(pattern, event)
+    assert not matches(pattern, event)
 
 
 def _rule(release: Template, part: str) -> dict[str, Any]:
@@ -126,16 +127,6 @@ def _rule(release: Template, part: str) -> dict[str, Any]:
 
 def _pattern(release: Template, part: str) -> dict[str, Any]:
     return copy.deepcopy(_rule(release, part)["EventPattern"])
-
-
-def _matches(pattern: Any, event: Any) -> bool:
-    """EventBridge's matching, as far as these patterns use it: values, prefixes, nested objects."""
-    if isinstance(pattern, dict):
-        return all(key in event and _matches(inner, event[key]) for key, inner in pattern.items())
-    return any(
-        event.startswith(choice["prefix"]) if isinstance(choice, dict) else event == choice
-        for choice in pattern
-    )
 
 
 @pytest.mark.parametrize("part", FUNCTIONS.values())

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.settings import FOLDER
 from stacks.config import Config, ConfigError, load
-from stacks.training.definition import FOLDER, definition, placeholders
+from stacks.training.definition import definition, placeholders
 from tools.assembly import context
 
 
