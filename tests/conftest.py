@@ -1,24 +1,43 @@
 """Fixtures of every test: the app is synthesized once a stage and session, and read as JSON."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.support.synth import cached_assembly
 from tools.assembly import Assembly, SynthError
+
+# What shares a Spark session, and what takes longest: started first, so that no worker is left with it at the end.
+LONGEST = ("tests/local/demo/", "tests/pipeline/spark/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file (of one folder, where they share a session) run on one worker, the longest first."""
+
+    def together(item: pytest.Item) -> str:
+        file = item.nodeid.split("::")[0]
+        return next((folder for folder in LONGEST if file.startswith(folder)), file)
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(together(item)))
+    items.sort(key=lambda item: together(item) not in LONGEST)
 
 
 @pytest.fixture(scope="session")
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
     """`assembly("sandbox").template("Foundation").resources("AWS::S3::Bucket")`, synthesized when first asked for."""
-    temporary = tmp_path_factory.mktemp("synth")
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers of this run
 
     @functools.cache
     def synthesized(stage: str) -> Path | SynthError:
         try:
-            return cached_assembly(stage, temporary)
+            with FileLock(shared / f"{stage}.lock"):
+                return cached_assembly(stage, shared / "synth")
         except SynthError as error:  # remembered: every test says so, and only the first one waits for it
             return error
 

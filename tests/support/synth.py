@@ -59,7 +59,12 @@ def cached_assembly(stage: str, temporary: Path) -> Path:
     if cached.is_dir() and not measured and os.environ.get("CI") != "true":
         return cached
     fresh = temporary / stage
-    synthesize(stage, fresh)
+    if fresh.is_dir():  # another worker of this run was here first
+        return fresh
+    unfinished = temporary / f"{stage}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    synthesize(stage, unfinished)
+    unfinished.rename(fresh)
     if _fingerprint() == before and not cached.is_dir():  # else nobody knows which sources this shows
         _forget_old_ones()
         cached.parent.mkdir(parents=True, exist_ok=True)
