@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.assembly import ROOT
 
-BENCHMARKS = ("synth", "etl", "training", "inference")
+BENCHMARKS = ("setup", "synth", "etl", "training", "inference")
 
 
 def main(argv: Sequence[str]) -> None:

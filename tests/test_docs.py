@@ -94,6 +94,14 @@ def contains(whole, part):
     return whole == part
 
 
+def found(whole, part):
+    """Whether `part` stands anywhere in `whole`."""
+    if contains(whole, part):
+        return True
+    inner = whole.values() if isinstance(whole, dict) else whole if isinstance(whole, list) else ()
+    return any(found(item, part) for item in inner)
+
+
 def rows():
     """(heading, body) of each feature row of the exam map."""
     parts = re.split(r"^### ", EXAM_MAP.read_text(), flags=re.MULTILINE)[1:]
@@ -106,19 +114,20 @@ def test_a_row_of_the_exam_map_has_question_file_excerpt_and_command(heading, bo
     assert "**Question.**" in body
     assert re.search(r"\*\*File\.\*\* .*\]\(\.\./", body), "a link to the file that answers"
     assert re.search(r"\*\*Command\.\*\* .*`", body)
-    for language, stack, excerpt in FENCE.findall(body):
-        if language == "json":
-            template = assembly("sandbox").template(stack.strip())
-            wanted = json.loads(excerpt)
-            assert any(contains(resource, wanted) for resource in template.resources().values()) or contains(
-                template.json, wanted
-            ), f"{heading}: not in {stack}: {excerpt}"
+    excerpts = [(name.strip(), text) for language, name, text in FENCE.findall(body) if language == "json"]
+    assert excerpts or "**No template:**" in body, f"{heading}: show the part of a template, or say why there is none"
+    for name, excerpt in excerpts:  # a stack's template, or a committed definition, which is a template's text
+        path = ROOT / name
+        whole = json.loads(path.read_text()) if path.is_file() else assembly("sandbox").template(name).json
+        assert found(whole, json.loads(excerpt)), f"{heading}: not in {name}: {excerpt}"
 
 
 def test_a_template_excerpt_that_is_not_in_the_template_is_found():
     assert contains({"a": [{"b": 1}, {"c": 2}]}, {"a": [{"c": 2}]})
     assert not contains({"a": [{"b": 1}]}, {"a": [{"b": 2}]})
     assert not contains({"a": 1}, {"b": 1})
+    assert found({"x": [{"a": 1, "c": 2}]}, {"a": 1})
+    assert not found({"x": [{"a": 1}]}, {"a": 2})
 
 
 @pytest.mark.deep
