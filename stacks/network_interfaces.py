@@ -17,6 +17,38 @@ SAGEMAKER_READS = (
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
 )
+# "Giving Lambda functions access to resources in an Amazon VPC" (Lambda Developer Guide).
+LAMBDA_ACTIONS = (
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+)
+
+
+def let_lambda_attach(role: iam.Role) -> None:
+    """Let Lambda attach a function to its network with `role`, and the function's own code do nothing of it.
+
+    Lambda checks these actions against *. It makes the calls outside of the function; only calls from inside carry the
+    key of the Deny ("Using source function ARN to control function access behavior", Lambda Developer Guide).
+    """
+    function = cdk.Stack.of(role).format_arn(
+        service="lambda",
+        resource="function",
+        resource_name="*",
+        arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+    )
+    role.add_to_policy(iam.PolicyStatement(actions=list(LAMBDA_ACTIONS), resources=["*"]))
+    role.add_to_policy(
+        iam.PolicyStatement(
+            effect=iam.Effect.DENY,
+            actions=list(LAMBDA_ACTIONS),
+            resources=["*"],
+            conditions={"ArnLike": {"lambda:SourceFunctionArn": function}},
+        )
+    )
 
 
 def allow_network_interfaces(

@@ -18,6 +18,7 @@ from stacks.acknowledge import acknowledge
 from stacks.config import FoundationConfig
 from stacks.lambda_code import lambda_code
 from stacks.log_group import LogGroup
+from stacks.network_interfaces import let_lambda_attach
 
 if TYPE_CHECKING:
     from stacks.foundation.network import Network
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 # docs.aws.amazon.com/powertools/python, November 2026). Commercial regions only: other partitions use other accounts.
 POWERTOOLS_ACCOUNT = "017000801446"
 POWERTOOLS_LAYER = "AWSLambdaPowertoolsPythonV3-python313-arm64:37"
-
-# "Giving Lambda functions access to resources in an Amazon VPC" (Lambda Developer Guide).
-NETWORK_ACTIONS = (
-    "ec2:AssignPrivateIpAddresses",
-    "ec2:CreateNetworkInterface",
-    "ec2:DeleteNetworkInterface",
-    "ec2:DescribeNetworkInterfaces",
-    "ec2:DescribeSubnets",
-    "ec2:UnassignPrivateIpAddresses",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +68,7 @@ class PythonFunction(Construct):
         )
         network = settings.network
         if network:
-            role.add_to_policy(iam.PolicyStatement(actions=list(NETWORK_ACTIONS), resources=["*"]))
+            let_lambda_attach(role)
         layer = stack.format_arn(
             service="lambda",
             account=POWERTOOLS_ACCOUNT,

@@ -2,6 +2,7 @@
 
 import aws_cdk as cdk
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -27,8 +28,8 @@ ENDPOINTS = {
 class Network(Construct):
     """Isolated subnets and VPC endpoints: no NAT, no internet gateway (Task 4.3: VPC, subnets, security groups).
 
-    Data cannot leave by a route that does not exist; what a job may do with the services it does reach is decided by
-    its role. Each interface endpoint costs about 7 $ a month and zone, so the list holds only what is called from
+    Data cannot leave by a route that does not exist, and the endpoints serve this account's principals only: keys of
+    another account, brought in by a package, open nothing from here. What a job may do is decided by its role. Each interface endpoint costs about 7 $ a month and zone, so the list holds only what is called from
     inside. The default security group stays as AWS made it: nothing is in it, and emptying it takes a custom resource.
     """
 
@@ -48,9 +49,6 @@ class Network(Construct):
             ],
             nat_gateways=0,
             restrict_default_security_group=False,
-            gateway_endpoints={
-                "S3": ec2.GatewayVpcEndpointOptions(service=ec2.GatewayVpcEndpointAwsService.S3)
-            },
         )
         self.vpc.add_flow_log(
             "FlowLog",
@@ -60,10 +58,14 @@ class Network(Construct):
         self.subnets = list(self.vpc.isolated_subnets)
         self.security_group = self._jobs_group()
         group = self._endpoints_group()
+        storage = self.vpc.add_gateway_endpoint("S3", service=ec2.GatewayVpcEndpointAwsService.S3)
+        storage.add_to_policy(_image_layers())
+        storage.add_to_policy(_own_principals())
         for name, service in ENDPOINTS.items():
-            self.vpc.add_interface_endpoint(
+            endpoint = self.vpc.add_interface_endpoint(
                 name, service=service, security_groups=[group], open=False, private_dns_enabled=True
             )
+            endpoint.add_to_policy(_own_principals())
 
     def _jobs_group(self) -> ec2.SecurityGroup:
         group = ec2.SecurityGroup(
@@ -83,3 +85,23 @@ class Network(Construct):
         )
         group.add_ingress_rule(self.security_group, ec2.Port.tcp(443), "Jobs over TLS")
         return group
+
+
+def _own_principals() -> iam.PolicyStatement:
+    """Whoever calls belongs to this account ("Establishing a data perimeter on AWS", its VPC endpoint policies)."""
+    return iam.PolicyStatement(
+        principals=[iam.AnyPrincipal()],
+        actions=["*"],
+        resources=["*"],
+        conditions={"StringEquals": {"aws:PrincipalAccount": cdk.Aws.ACCOUNT_ID}},
+    )
+
+
+def _image_layers() -> iam.PolicyStatement:
+    """ECR signs the links to an image's layers itself ("Minimum Amazon S3 bucket permissions for Amazon ECR")."""
+    bucket = f"prod-{cdk.Aws.REGION}-starport-layer-bucket"
+    return iam.PolicyStatement(
+        principals=[iam.AnyPrincipal()],
+        actions=["s3:GetObject"],
+        resources=[f"arn:{cdk.Aws.PARTITION}:s3:::{bucket}/*"],
+    )

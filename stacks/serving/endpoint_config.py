@@ -1,7 +1,5 @@
 """What the endpoint runs: instances, encryption, and the capture of what it is asked and answers."""
 
-import re
-
 import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -11,17 +9,7 @@ from stacks.foundation.stack import Foundation
 
 # The same in every update: SageMaker shifts no traffic between variants of different names.
 VARIANT = "AllTraffic"
-# Families with local NVMe volumes, which their hardware encrypts: AWS refuses a key for them ("KmsKeyId",
-# CreateEndpointConfig, SageMaker API Reference). Most say so by a "d" after the number; the others are named.
-_LOCAL_STORAGE = re.compile(
-    r"ml\.([a-z]+[0-9]+[a-z]*d[a-z]*|dl1|g5|g6e?|g7e?|p5(e|en)?|p6[a-z0-9-]*|trn[12]n?)\..+"
-)
 _Config = sagemaker.CfnEndpointConfig
-
-
-def has_local_storage(instance_type: str) -> bool:
-    """Whether the instance type brings its own NVMe volume."""
-    return bool(_LOCAL_STORAGE.fullmatch(instance_type))
 
 
 class EndpointConfig(_Config):
@@ -45,7 +33,7 @@ class EndpointConfig(_Config):
         super().__init__(
             scope,
             id,
-            kms_key_id=None if has_local_storage(settings.instance_type) else key,
+            kms_key_id=key,
             production_variants=[
                 _Config.ProductionVariantProperty(
                     variant_name=VARIANT,

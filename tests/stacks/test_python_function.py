@@ -113,3 +113,19 @@ def test_the_archive_alone_is_enough_to_import_every_handler(
     )
     files: list[Any] = json.loads(completed.stdout)
     assert all(Path(file).is_relative_to(root) for file in files)
+
+
+def test_a_functions_own_code_touches_no_network_interface(assembly: Callable[[str], Assembly]) -> None:
+    for template, function in functions(assembly("production")):
+        role = function["Properties"]["Role"]["Fn::GetAtt"][0]
+        statements = [
+            statement
+            for policy in template.resources("AWS::IAM::Policy").values()
+            if {"Ref": role} in policy["Properties"]["Roles"]
+            for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+            if "ec2:CreateNetworkInterface" in statement["Action"]
+        ]
+        allowed, denied = sorted(statements, key=lambda statement: str(statement["Effect"]))
+        assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
+        assert denied["Action"] == allowed["Action"]
+        assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]

@@ -1,5 +1,6 @@
 """An isolated stage: jobs reach AWS services, and nothing else."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -122,3 +123,23 @@ def test_jobs_speak_tls_outward_and_anything_among_themselves(foundation: Templa
     assert egress["DestinationSecurityGroupId"] == egress["GroupId"] == rule["GroupId"]
     for inside in (rule, egress):
         assert (inside["IpProtocol"], inside["FromPort"], inside["ToPort"]) == ("tcp", 0, 65535)
+
+
+def test_endpoints_serve_the_principals_of_this_account_and_ecrs_layers_only(foundation: Template) -> None:
+    own = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "*"},
+        "Action": "*",
+        "Resource": "*",
+        "Condition": {"StringEquals": {"aws:PrincipalAccount": {"Ref": "AWS::AccountId"}}},
+    }
+    for name, endpoint in foundation.resources("AWS::EC2::VPCEndpoint").items():
+        statements = endpoint["Properties"]["PolicyDocument"]["Statement"]
+        assert own in statements
+        others = [statement for statement in statements if statement != own]
+        if endpoint["Properties"]["VpcEndpointType"] == "Interface":
+            assert others == []
+        else:
+            (layers,) = others
+            assert layers["Action"] == "s3:GetObject", name
+            assert "-starport-layer-bucket/*" in json.dumps(layers["Resource"])

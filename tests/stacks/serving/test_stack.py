@@ -10,7 +10,6 @@ import pytest
 
 from lambdas import serving_stack
 from stacks import config
-from stacks.serving.endpoint_config import has_local_storage
 from tools.assembly import Assembly, Template, context
 
 CONDITIONAL = {
@@ -244,27 +243,3 @@ def test_scaling_tracks_invocations_of_this_variant(serving: Template, stage: co
 def test_scaling_waits_for_the_endpoint(serving: Template) -> None:
     (endpoint,) = serving.resources("AWS::SageMaker::Endpoint")
     assert endpoint in serving.only("AWS::ApplicationAutoScaling::ScalableTarget")["DependsOn"]
-
-
-@pytest.mark.parametrize(
-    ("instance_type", "local"),
-    [
-        ("ml.m5.large", False),
-        ("ml.m5d.large", True),
-        ("ml.c5.xlarge", False),
-        ("ml.c6gd.xlarge", True),
-        ("ml.r8g.large", False),
-        ("ml.g4dn.xlarge", True),
-        ("ml.g5.xlarge", True),
-        ("ml.g6e.xlarge", True),
-        ("ml.p3.2xlarge", False),
-        ("ml.p4d.24xlarge", True),
-        ("ml.p5en.48xlarge", True),
-        ("ml.p6-b200.48xlarge", True),
-        ("ml.inf2.xlarge", False),
-        ("ml.trn1.2xlarge", True),
-        ("ml.dl1.24xlarge", True),
-    ],
-)
-def test_volumes_that_hardware_encrypts_are_known(instance_type: str, *, local: bool) -> None:
-    assert has_local_storage(instance_type) is local
