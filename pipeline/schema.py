@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,10 +19,17 @@ Derivation = Literal["day_of_week"]
 ProblemType = Literal["classification", "regression"]
 
 SCHEMAS = Path(__file__).parent / "schemas"
+# What the stream adds to a record, and what partitions the curated table. Names with a leading underscore are the ETL's.
+RESERVED = ("event_id", "event_time", "event_month")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
 
 
 class SchemaError(ValueError):
     """A schema file that cannot be used: the message names the file, the key, the value and the remedy."""
+
+
+Fail = Callable[[str, object, str], SchemaError]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,12 +119,12 @@ class Schema:
     time_column: str
     label: Label
     leakage: tuple[str, ...]
-    exclusions: tuple[Exclusion, ...]
-    joins: tuple[Join, ...]
-    derived: tuple[Derived, ...]
     features: tuple[Feature, ...]
-    facet: Facet
     split: Split
+    exclusions: tuple[Exclusion, ...] = ()
+    joins: tuple[Join, ...] = ()
+    derived: tuple[Derived, ...] = ()
+    facet: Facet | None = None
     null_values: tuple[str, ...] = ()
 
     def column(self, name: str) -> Column:
@@ -136,24 +144,29 @@ class Schema:
     @property
     def curated_columns(self) -> tuple[Column, ...]:
         """The columns of the curated table: key, time, label source, facet and request columns, each once."""
-        names = (*self.key, self.time_column, self.label.column, self.facet.column)
+        facet = (self.facet.column,) if self.facet else ()
+        names = (*self.key, self.time_column, self.label.column, *facet)
         names += tuple(column.name for column in self.request_columns)
         return tuple(self.column(name) for name in dict.fromkeys(names))
 
 
 def load(name_or_path: str) -> Schema:
-    """Read a schema by the name of a file in `pipeline/schemas/`, or by its path.
+    """Read a schema by the name of a file in `pipeline/schemas/`, which it must bear too, or by its path.
 
     Raises `SchemaError` if the file is missing, is not JSON, or contradicts itself.
     """
-    path = Path(name_or_path) if name_or_path.endswith(".json") else SCHEMAS / f"{name_or_path}.json"
+    by_path = name_or_path.endswith(".json")
+    path = Path(name_or_path) if by_path else SCHEMAS / f"{name_or_path}.json"
     try:
         # A path inside Glue's --extra-py-files archive is not on the file system: read it through its loader.
         text = path.read_text() if path.exists() or __spec__ is None else _from_archive(path)
     except OSError as error:
         known = ", ".join(sorted(p.stem for p in SCHEMAS.glob("*.json"))) or "none"
         raise SchemaError(f"{path}: no such schema file. Schemas in pipeline/schemas/: {known}.") from error
-    return parse(text, source=str(path))
+    schema = parse(text, source=str(path))
+    if not by_path and schema.name != name_or_path:
+        raise _Reader(str(path)).fail("name", schema.name, f"must be the file's name, {name_or_path}.")
+    return schema
 
 
 def parse(text: str, *, source: str) -> Schema:
@@ -224,6 +237,8 @@ class _Reader:
         return cls(**values)
 
     def value(self, cls: type, name: str, annotation: str, raw: object, key: str) -> Any:
+        if raw is None and "None" in annotation:
+            return None
         nested = self._nested.get(name)
         if nested and annotation.startswith("tuple"):
             items = self.sequence(raw, key)
@@ -234,8 +249,6 @@ class _Reader:
             if raw not in choices:
                 raise self.fail(key, raw, f"must be one of {', '.join(choices)}.")
             return raw
-        if raw is None and "None" in annotation:
-            return None
         if annotation.startswith("tuple"):
             items = self.sequence(raw, key)
             if not all(isinstance(item, str) for item in items):
@@ -272,8 +285,10 @@ def _check(schema: Schema, source: str) -> None:
     raw = [column.name for column in schema.columns]
     joined = [column.name for join in schema.joins for column in join.columns]
     names = raw + joined + [derived.name for derived in schema.derived]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise fail("columns", repeated, "defined twice. Rename the joined or derived one.")
+    _check_names("columns", names, fail)
+    for column in schema.columns:
+        _check_range(column, f"columns.{column.name}", fail)
+    _check_joins(schema, fail)
     references = [
         *(("key", name, raw) for name in schema.key),
         *(("leakage", name, raw) for name in schema.leakage),
@@ -283,7 +298,7 @@ def _check(schema: Schema, source: str) -> None:
         *(("features", feature.name, names) for feature in schema.features),
         ("time_column", schema.time_column, raw),
         ("label.column", schema.label.column, raw),
-        ("facet.column", schema.facet.column, raw),
+        *([("facet.column", schema.facet.column, raw)] if schema.facet else []),
     ]
     for key, name, among in references:
         if name not in among:
@@ -297,10 +312,63 @@ def _check(schema: Schema, source: str) -> None:
         raise fail(
             "split", dataclasses.asdict(schema.split), "fractions above 0 that leave some for the test."
         )
+    if schema.facet:
+        allowed = schema.column(schema.facet.column).allowed
+        if allowed is not None and (unknown := sorted(set(schema.facet.values) - set(allowed))):
+            raise fail("facet.values", unknown, f"never in {schema.facet.column}. Use {', '.join(allowed)}.")
     _check_features(schema, fail)
 
 
-def _check_features(schema: Schema, fail: Callable[[str, object, str], SchemaError]) -> None:
+def _check_names(key: str, names: Sequence[str], fail: Fail) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise fail(
+                key,
+                name,
+                "must be of letters, digits and underscores, with no underscore in front. Rename it.",
+            )
+        if name.lower() in RESERVED:
+            raise fail(key, name, f"reserved, as are {', '.join(RESERVED)}. Rename it.")
+    # Spark and Glue take no notice of case.
+    lower = [name.lower() for name in names]
+    if repeated := sorted({name for name in names if lower.count(name.lower()) > 1}):
+        raise fail(key, repeated, "defined twice. Rename the joined or derived one.")
+
+
+def _check_range(column: Column, key: str, fail: Fail) -> None:
+    low, high = column.minimum, column.maximum
+    for bound, value in (("minimum", low), ("maximum", high)):
+        if value is not None and column.type not in {"int", "float"}:
+            raise fail(
+                f"{key}.{bound}", value, f"goes with a number, and this is a {column.type}. Remove it."
+            )
+    if low is not None and high is not None and low > high:
+        raise fail(f"{key}.minimum", low, f"above the maximum {high}: no value would do. Exchange them.")
+
+
+def _check_joins(schema: Schema, fail: Fail) -> None:
+    tables = [join.table for join in schema.joins]
+    if repeated := sorted({table for table in tables if tables.count(table) > 1}):
+        raise fail("joins", repeated, "joined twice. Put all columns of a table into one join.")
+    for join in schema.joins:
+        key = f"joins.{join.table}"
+        ours = [column.name for column in join.columns]
+        theirs = {name: their for their, name in join.rename.items()}
+        for their, name in join.rename.items():
+            if name not in ours:
+                raise fail(f"{key}.rename.{their}", name, f"no such column. Known: {', '.join(ours)}.")
+        _check_names(key, [*join.on, *(theirs.get(name, name) for name in ours)], fail)
+        for column in join.columns:
+            _check_range(column, f"{key}.{column.name}", fail)
+            if not column.nullable:
+                raise fail(
+                    f"{key}.{column.name}.nullable",
+                    column.nullable,
+                    "a left join finds no partner for some rows. Write true.",
+                )
+
+
+def _check_features(schema: Schema, fail: Fail) -> None:
     if not schema.features:
         raise fail("features", [], "a model needs at least one feature.")
     names = [feature.name for feature in schema.features]
@@ -321,9 +389,7 @@ def _check_features(schema: Schema, fail: Callable[[str, object, str], SchemaErr
         raise fail("label.column", schema.label.column, "must be of type int or float.")
 
 
-def _check_encoding(
-    feature: Feature, kind: ColumnType, fail: Callable[[str, object, str], SchemaError]
-) -> None:
+def _check_encoding(feature: Feature, kind: ColumnType, fail: Fail) -> None:
     key = f"features.{feature.name}"
     categorical = feature.encoding in {"label", "one_hot"}
     if kind == "timestamp":

@@ -58,8 +58,7 @@ def curate(spark: SparkSession, schema: Schema, places: Places, *, minimum_rows:
     """Run the whole job and return the report that it wrote.
 
     Raises `InputError` for input that cannot be used (nothing there, fewer than `minimum_rows` good rows, no
-    reference table), `SchemaError` for a schema that cannot be joined, and `AccountingError` if a record is
-    unaccounted for; each before anything is published: table, quarantine and report stay as they were.
+    reference table), and `AccountingError` if a record is unaccounted for; each before anything is published: table, quarantine and report stay as they were.
     """
     _configure(spark)
     storage = Storage(spark)
@@ -152,11 +151,6 @@ def _nothing(places: Places) -> InputError:
 
 def _reference(spark: SparkSession, schema: Schema, join: Join, location: str) -> DataFrame:
     """The rows of a reference table, checked, in our column names."""
-    if strict := [column.name for column in join.columns if not column.nullable]:
-        raise SchemaError(
-            f"{schema.name}: joins.{join.table}: {', '.join(strict)} not nullable, but a left join finds no partner "
-            'for some rows. Write "nullable": true.'
-        )
     theirs = {ours: name for name, ours in join.rename.items()}
     columns = [schemas.Column(name, schema.column(name).type) for name in join.on]
     columns += [dataclasses.replace(c, name=theirs.get(c.name, c.name)) for c in join.columns]

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from lambdas import validation
 from pipeline import schema
 from pipeline.schema import Schema, SchemaError
+from pipeline.spark import checks, curate, records
 
 
 @pytest.fixture
@@ -138,6 +140,50 @@ def test_a_missing_key_is_named(raw: dict[str, Any]) -> None:
         (("features", 5, "name"), "arr_delay", "known only after the fact"),
         (("derived", 0, "source"), "hour", "day_of_week needs a timestamp"),
         (("joins", 0, "columns", 0, "name"), "hour", "defined twice"),
+        (("joins", 0, "columns", 0, "name"), "Hour", "defined twice"),
+        (("joins", 0, "table"), "planes", 'joins = ["planes"]: joined twice'),
+        (("joins", 0, "columns", 0, "nullable"), False, "joins.weather.temp.nullable = false: a left join"),
+        (("joins", 0, "columns", 0, "minimum"), "0", "must be a number"),
+        (
+            ("joins", 1, "columns", 1, "maximum"),
+            3,
+            "joins.planes.manufacturer.maximum = 3: goes with a number",
+        ),
+        (("joins", 1, "rename"), {"year": "built"}, 'joins.planes.rename.year = "built": no such column'),
+        (
+            ("joins", 1, "rename"),
+            {"year": 1},
+            "joins.planes.rename.year = 1: no such column. Known: plane_year",
+        ),
+        (("joins", 1, "rename"), {"the.year": "plane_year"}, 'joins.planes = "the.year": must be of letters'),
+        (("joins", 1, "rename"), {"seats": "plane_year"}, 'joins.planes = ["seats"]: defined twice'),
+        (("columns", 0, "maximum"), 2012, "columns.year.minimum = 2013: above the maximum 2012"),
+        (
+            ("columns", 9, "minimum"),
+            1,
+            "columns.carrier.minimum = 1: goes with a number, and this is a string",
+        ),
+        (
+            ("columns", 18, "maximum"),
+            1,
+            "columns.time_hour.maximum = 1: goes with a number, and this is a time",
+        ),
+        (
+            ("columns", 0, "name"),
+            "the.year",
+            'columns = "the.year": must be of letters, digits and underscores',
+        ),
+        (("columns", 0, "name"), "année", "must be of letters, digits and underscores"),
+        (("columns", 0, "name"), "_source", "with no underscore in front"),
+        (
+            ("columns", 0, "name"),
+            "Event_month",
+            'columns = "Event_month": reserved, as are event_id, event_time',
+        ),
+        (("columns", 0, "name"), "event_id", "reserved"),
+        (("derived", 0, "name"), "week day", "must be of letters, digits and underscores"),
+        (("facet", "column"), "altitude", "no such column"),
+        (("facet", "values"), ["LGA", "BOS"], 'facet.values = ["BOS"]: never in origin. Use EWR, JFK, LGA.'),
     ],
 )
 def test_a_contradiction_is_refused_with_its_reason(
@@ -148,6 +194,34 @@ def test_a_contradiction_is_refused_with_its_reason(
         place = place[key]
     place[path[-1]] = value
     assert reason in refuse(raw)
+
+
+def test_a_schema_bears_the_name_it_is_found_by(
+    raw: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.json").write_text(json.dumps(raw))
+    monkeypatch.setattr(schema, "SCHEMAS", tmp_path)
+    with pytest.raises(SchemaError, match=r'mine\.json: name = "flights": must be the file\'s name, mine\.'):
+        schema.load("mine")
+
+
+def test_a_name_that_the_etl_or_the_stream_needs_is_reserved() -> None:
+    assert {*schema.RESERVED} == {curate.MONTH, *(column.name for column in validation.EVENT_COLUMNS)}
+    own = (*records.META, *checks.META, curate.OUTCOME)
+    assert all(name.startswith("_") for name in own)
+
+
+@pytest.mark.parametrize("key", ["exclusions", "joins", "derived", "facet", "null_values"])
+def test_what_a_data_set_may_lack_has_a_default(raw: dict[str, Any], key: str) -> None:
+    del raw[key]
+    joined = {column["name"] for join in raw.get("joins", []) for column in join["columns"]}
+    known = (
+        {column["name"] for column in raw["columns"]} | joined | {d["name"] for d in raw.get("derived", [])}
+    )
+    raw["features"] = [feature for feature in raw["features"] if feature["name"] in known]
+    parsed = schema.parse(json.dumps(raw), source="mine.json")
+    assert not getattr(parsed, key)
+    assert schema.parse(schema.to_json(parsed), source="model") == parsed
 
 
 def test_a_feature_derived_from_a_leaking_column_is_refused(raw: dict[str, Any]) -> None:

@@ -6,11 +6,9 @@ import shutil
 import pytest
 from pyspark.sql import functions as F  # noqa: N812
 
-from pipeline import schema as schemas
 from pipeline.spark import curate as etl
 from pipeline.spark.records import InputError
 from pipeline.spark.storage import SUCCESS, Storage
-from tests.pipeline.spark.oracle import SCHEMA
 from tests.pipeline.spark.raw import COLUMNS, Raw, csv_line, curated, event, flight, published
 
 
@@ -96,14 +94,6 @@ def test_a_reference_table_without_a_usable_row_says_why(table, run):
     (table.root / "reference" / "planes" / "planes.csv").write_text("tail,year\nN14228,1999\n")
     with pytest.raises(InputError, match=r"reference table planes: no usable row .*missing_column:tailnum"):
         run(table)
-
-
-def test_a_joined_column_must_be_nullable(spark, raw):
-    changed = json.loads(json.dumps(SCHEMA))
-    changed["joins"][1]["columns"][1]["nullable"] = False
-    raw.batch(csv_line(flight()))
-    with pytest.raises(schemas.SchemaError, match=r"joins\.planes: manufacturer not nullable"):
-        etl.curate(spark, schemas.parse(json.dumps(changed), source="changed"), raw.places)
 
 
 def test_a_record_unaccounted_for_publishes_nothing(table, run, monkeypatch):
