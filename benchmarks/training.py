@@ -12,7 +12,7 @@ import xgboost
 
 from benchmarks import splits
 from benchmarks.output import Row, show
-from pipeline import estimators, train
+from pipeline import estimators, hyperparameters, train
 from pipeline.estimators import Split
 
 ROWS = 100_000
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] = ()) -> None:
             splits.prepared(folder, rows=rows)
         first, validation = (train.read_split(folder / name) for name in ("train", "validation"))
     given = {name: str(value) for name, value in splits.hyperparameters().items()}
-    parameters = train.hyperparameters("xgboost", given)
+    parameters = hyperparameters.parse("xgboost", given)
     fits: dict[str, Callable[[], object]] = {
         "xgboost.train": lambda: plain(first, validation, parameters),
         "our fit": lambda: estimators.fit_xgboost(first, validation, "classification", parameters),

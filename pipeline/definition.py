@@ -22,9 +22,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
+from pipeline.hyperparameters import HYPERPARAMETERS
+from pipeline.instances import REALTIME_TYPES, TRANSFORM_TYPES
 from pipeline.schema import ProblemType
 from pipeline.settings import FOLDER, Estimator, Settings, parameter_name, settings_hash
-from pipeline.train import HYPERPARAMETERS
 
 # The SDK builds clients while it is imported: without a region it fails, with a profile it would use real keys.
 os.environ.update(
@@ -90,15 +91,6 @@ _PLACEHOLDERS = {
     **{_ROLE + name: f"${{{name}}}" for name in ("ProcessingRoleArn", "TrainingRoleArn", "ModelRoleArn")},
 }
 _INPUT, _OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
-
-# Types that the model package admits for batch and for real-time use.
-_SIZES = ("large", "xlarge", "2xlarge", "4xlarge")
-TRANSFORM_TYPES = [f"ml.{family}.{size}" for family in ("m5", "m6i", "c6i") for size in _SIZES]
-REALTIME_TYPES = [
-    *(f"ml.t2.{size}" for size in ("medium", "large", "xlarge")),
-    *(f"ml.c5.{size}" for size in _SIZES),
-    *TRANSFORM_TYPES,
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -373,8 +365,8 @@ class _Builder:
             model_package_group_name="${ModelPackageGroupName}",
             content_types=formats,
             response_types=formats,
-            inference_instances=REALTIME_TYPES,
-            transform_instances=TRANSFORM_TYPES,
+            inference_instances=list(REALTIME_TYPES),
+            transform_instances=list(TRANSFORM_TYPES),
             model_metrics=ModelMetrics(model_quality=ModelQuality(statistics=statistics)),
             approval_status=self.approval,
             customer_metadata_properties=properties,

@@ -8,14 +8,13 @@ while training (`rmse` for regression), and `train-auc:0.7` and `validation-auc:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 import sklearn
 import xgboost
 
-from pipeline import estimators, metrics, predictors, schema, step
+from pipeline import estimators, hyperparameters, metrics, predictors, schema, step
 from pipeline.estimators import Split
 from pipeline.schema import ProblemType, Schema
 from pipeline.settings import Estimator
@@ -34,71 +33,12 @@ from pipeline.step import StepError
 CODE = ("__init__.py", "schema.py", "features.py", "predictors.py")
 
 
-@dataclasses.dataclass(frozen=True)
-class Hyperparameter:
-    """A number from `low` to `high`, or, if `choices` are given, one of them; `above` leaves `low` itself out."""
-
-    default: float | str
-    low: float = 0
-    high: float = float("inf")
-    above: bool = False
-    choices: tuple[str, ...] = ()
-
-    def parse(self, name: str, text: str) -> float | str:
-        """The value of `text`; `StepError` states name, value and range."""
-        if self.choices:
-            if text not in self.choices:
-                raise StepError(f"hyperparameter {name} = {text}: must be one of {', '.join(self.choices)}.")
-            return text
-        whole = isinstance(self.default, int)
-        try:
-            value: float = int(text) if whole else float(text)
-        except ValueError:
-            value = float("nan")
-        if not (self.low < value if self.above else self.low <= value) or not value <= self.high:
-            start = f"above {self.low:g}" if self.above else f"from {self.low:g}"
-            kind = "a whole number" if whole else "a number"
-            raise StepError(f"hyperparameter {name} = {text}: must be {kind} {start} to {self.high:g}.")
-        return value
-
-
-# XGBoost's names and meanings ("XGBoost Parameters"); the linear model's are scikit-learn's SGDClassifier's, and
-# `epochs`, the passes over the training rows.
-HYPERPARAMETERS: Mapping[Estimator, Mapping[str, Hyperparameter]] = {
-    "xgboost": {
-        "num_round": Hyperparameter(200, low=1, high=10_000),
-        "max_depth": Hyperparameter(5, low=1, high=20),
-        "eta": Hyperparameter(0.1, high=1, above=True),
-        "subsample": Hyperparameter(0.8, high=1, above=True),
-        "min_child_weight": Hyperparameter(200.0, high=1e6),
-        "early_stopping_rounds": Hyperparameter(20, low=1, high=10_000),
-        "device": Hyperparameter("cpu", choices=("cpu", "cuda")),
-    },
-    "linear": {
-        "epochs": Hyperparameter(20, low=1, high=1000),
-        "eta0": Hyperparameter(0.001, high=1, above=True),
-        "alpha": Hyperparameter(0.0001, high=1e6, above=True),
-    },
-}
-
-
-def hyperparameters(estimator: Estimator, given: Mapping[str, str | None]) -> dict[str, Any]:
-    """Defaults overridden by the flags that were given; a flag of the other estimator is refused, not ignored."""
-    known = HYPERPARAMETERS[estimator]
-    texts = {name: text for name, text in given.items() if text is not None}
-    if foreign := sorted(set(texts) - set(known)):
-        raise StepError(
-            f"hyperparameter {foreign[0]} = {texts[foreign[0]]}: estimator {estimator} has none of that name. "
-            f"It has: {', '.join(known)}."
-        )
-    return {n: p.parse(n, texts[n]) if n in texts else p.default for n, p in known.items()}
-
-
 def read_split(folder: Path) -> Split:
     """Features and label of an encoded split; the label is the last column."""
     path = folder / "data.parquet"
     try:
-        table = pq.read_table(path)
+        # Not read_table, which refuses two columns of one name: a feature may be called label too.
+        table = pq.ParquetFile(path).read()
     except OSError as error:
         raise StepError(f"{path}: cannot be read ({error}). Run pipeline.prepare first.") from error
     values = np.column_stack([column.to_numpy() for column in table.columns])
@@ -178,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
     """Parse, read, call, write."""
     options, given = _parse(argv)
     data = schema.load(options.schema)
-    parameters = hyperparameters(options.estimator, given)
+    parameters = hyperparameters.parse(options.estimator, given)
     transform = options.transform / "transform.json"
     if not transform.exists():
         raise StepError(f"{transform}: no such file. Run pipeline.prepare first.")
@@ -196,7 +136,7 @@ def main(argv: Sequence[str]) -> None:
             print(f"{split}-{name}:{value:.6f}")
 
 
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | None]]:
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str]]:
     flags = step.parser("train", __doc__)
     environ = os.environ
     flags.add_argument("--schema", default="flights", help="a name in pipeline/schemas/, or a path")
@@ -206,11 +146,11 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, str | Non
         folder = environ.get(f"SM_CHANNEL_{name.upper()}", f"/opt/ml/input/data/{name}")
         flags.add_argument(f"--{name}", type=Path, default=Path(folder))
     flags.add_argument("--model_dir", type=Path, default=Path(environ.get("SM_MODEL_DIR", "/opt/ml/model")))
-    names = [name for known in HYPERPARAMETERS.values() for name in known]
+    names = [name for known in hyperparameters.HYPERPARAMETERS.values() for name in known]
     for name in names:
         flags.add_argument(f"--{name}")
     options = flags.parse_args(argv)
-    return options, {name: getattr(options, name) for name in names}
+    return options, {name: text for name in names if (text := getattr(options, name)) is not None}
 
 
 if __name__ == "__main__":

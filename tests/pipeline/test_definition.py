@@ -16,8 +16,8 @@ import pytest
 
 from local.runner import check
 from local.runner.definition import parse
+from pipeline.hyperparameters import HYPERPARAMETERS
 from pipeline.settings import Settings, settings_hash
-from pipeline.train import HYPERPARAMETERS
 from tests.local.runner.committed import FILES, FOLDER, PLACEHOLDER, SAMPLES, filled, text
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ import xgboost
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import log_loss, root_mean_squared_error
 
-from pipeline import estimators, predictors, schema, train
+from pipeline import estimators, hyperparameters, predictors, schema, train
 from pipeline.estimators import Split
 from pipeline.schema import ProblemType, Schema
 from pipeline.step import StepError
@@ -120,7 +120,7 @@ def test_boosting_stops_when_validation_no_longer_improves_and_keeps_the_best_ro
     x = normal(600, 3)
     y = (x[:, 0] + normal(600, 1)[:, 0] > 0).astype(np.float32)
     noise = Split(normal(200, 3), (normal(200, 5)[:, 4] > 0).astype(np.float32))
-    parameters = train.hyperparameters(
+    parameters = hyperparameters.parse(
         "xgboost", {"early_stopping_rounds": "5", "eta": "0.3", "min_child_weight": "5"}
     )
     booster = estimators.fit_xgboost(Split(x, y), noise, "classification", parameters)
@@ -145,7 +145,7 @@ def test_sgd_reaches_the_exact_linear_solution(problem_type: ProblemType) -> Non
     parts = (Split(x[:3000], y[:3000]), Split(x[3000:], y[3000:]))
     lines: list[str] = []
     state = estimators.fit_linear(
-        *parts, problem_type, train.hyperparameters("linear", {}), report=lines.append
+        *parts, problem_type, hyperparameters.parse("linear", {}), report=lines.append
     )
     predict = predictors.linear(state)
     scaled = (x - x.mean(axis=0)) / x.std(axis=0)
@@ -166,7 +166,7 @@ def test_the_linear_model_fills_a_missing_value_with_the_training_mean() -> None
     x[:100, 1] = np.nan
     y = (x[:, 0] > 0).astype(np.float32)
     state = estimators.fit_linear(
-        Split(x, y), Split(x, y), "classification", train.hyperparameters("linear", {}), report=lambda _: None
+        Split(x, y), Split(x, y), "classification", hyperparameters.parse("linear", {}), report=lambda _: None
     )
     predict = predictors.linear(state)
     mean = np.nanmean(x[:, 1])
@@ -193,17 +193,24 @@ def test_a_wrong_hyperparameter_is_one_message_with_name_value_and_range(
     name: str, text: str, reason: str
 ) -> None:
     with pytest.raises(StepError) as caught:
-        train.hyperparameters("xgboost", {name: text, "min_child_weight": None})
+        hyperparameters.parse("xgboost", {name: text})
     assert str(caught.value).startswith(f"hyperparameter {name} = {text}: ")
     assert reason in str(caught.value)
 
 
 def test_hyperparameters_keep_their_types_and_defaults() -> None:
-    found = train.hyperparameters("xgboost", {"num_round": "7", "eta": "1"})
-    assert found == {name: p.default for name, p in train.HYPERPARAMETERS["xgboost"].items()} | {
+    found = hyperparameters.parse("xgboost", {"num_round": "7", "eta": "1"})
+    assert found == {name: p.default for name, p in hyperparameters.HYPERPARAMETERS["xgboost"].items()} | {
         "num_round": 7,
         "eta": 1.0,
     }
+
+
+def test_a_feature_may_be_called_label_too(tmp_path: Path) -> None:
+    columns = [pa.array([1.0, 2.0]), pa.array([0.0, 1.0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["label", "label"]), tmp_path / "data.parquet")
+    split = train.read_split(tmp_path)
+    assert (split.x.ravel().tolist(), split.y.tolist()) == ([1, 2], [0, 1])
 
 
 def test_it_runs_as_a_script_on_sagemakers_variables_and_leaves_its_reason(

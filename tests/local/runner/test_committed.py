@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.runner.execution import ExecutionResult
-from pipeline.train import HYPERPARAMETERS
+from pipeline.hyperparameters import HYPERPARAMETERS
 from stacks.pipeline_code import ROOT, tar_gz
 from tests.local.runner.committed import FILES, SAMPLES, filled
 from tests.local.runner.conftest import Cloud
