@@ -1,4 +1,4 @@
-"""What every stack shares: a fixed name, the stage's tags, protection where the stage asks for it."""
+"""What every stack shares: a fixed name, the tags, protection where the stage asks for it."""
 
 import aws_cdk as cdk
 from constructs import Construct
@@ -17,5 +17,5 @@ class BaseStack(cdk.Stack):
             description=description,
             termination_protection=config.foundation.termination_protection,
         )
-        for key, value in sorted(config.tags.items()):
+        for key, value in sorted([*config.tags.items(), config.deployment_tag]):
             cdk.Tags.of(self).add(key, value)

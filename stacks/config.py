@@ -32,6 +32,7 @@ REMEDIES = {
     "union_tag_not_found": STRATEGY,
 }
 FILE = "cdk.json"
+DEPLOYMENT_TAG = "deployment"
 
 # The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
 LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]
@@ -294,12 +295,11 @@ class ServingConfig(Section):
 
 
 class MonitoringConfig(Section):
-    """Who is told, and what a month may cost (US dollars): the budget counts what carries the tag `budget_tag`."""
+    """Who is told, and what a month may cost (US dollars)."""
 
     alarm_email: Email | None
     monthly_budget_usd: int = Field(ge=1)
     budget_alert_percent: Percent
-    budget_tag: str = Field(min_length=1)
 
     @field_validator("alarm_email", mode="before")
     @classmethod
@@ -321,14 +321,13 @@ class StageConfig(Section):
     serving: ServingConfig
     monitoring: MonitoringConfig
 
-    @model_validator(mode="after")
-    def _budget_counts_something(self) -> Self:
-        if self.monitoring.budget_tag not in self.tags:
-            raise ValueError(
-                f"monitoring.budget_tag = {json.dumps(self.monitoring.budget_tag)} is no key of tags: the budget would "
-                f"count nothing. Use one of {', '.join(sorted(self.tags))}."
-            )
-        return self
+    @field_validator("tags")
+    @classmethod
+    def _deployment_is_derived(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        # IAM takes keys that differ in case alone for the same key.
+        if any(key.lower() == DEPLOYMENT_TAG for key in value):
+            raise ValueError(f"every resource carries the tag {DEPLOYMENT_TAG} already. Use another key.")
+        return value
 
 
 class Config(StageConfig):
@@ -340,6 +339,11 @@ class Config(StageConfig):
     def prefix(self) -> str:
         """The start of every physical name that AWS demands: at most 31 characters."""
         return f"{self.name}-{self.stage}"
+
+    @property
+    def deployment_tag(self) -> tuple[str, str]:
+        """Key and value that no other deployment's resources carry; `tags` are free text, which several may share."""
+        return DEPLOYMENT_TAG, self.prefix
 
     @property
     def endpoint_name(self) -> str:

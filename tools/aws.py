@@ -17,6 +17,9 @@ ROOT = Path(__file__).parent.parent
 # The order in which stacks may be deleted: each only uses what comes after it.
 STACKS = ("Monitoring", "Release", "Serving", "Training", "Processing", "Ingestion", "Foundation")
 
+# What a half-deleted stack no longer has: deleted, or given up (retained, and perhaps deleted by somebody since).
+GONE = {"DELETE_COMPLETE", "DELETE_SKIPPED"}
+
 
 def load_config(stage: str) -> configuration.Config:
     """The configuration of `stage` as `cdk.json` has it; a wrong one ends the program with its message."""
@@ -68,11 +71,11 @@ def stack_status(cloudformation: Any, name: str) -> dict[str, Any] | None:
 
 
 def resources(cloudformation: Any, name: str) -> list[tuple[str, str]]:
-    """(type, physical id) of every resource of the stack."""
+    """(type, physical id) of what the stack has: one whose deletion failed still lists what is already gone."""
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     return [
         (item["ResourceType"], item["PhysicalResourceId"])
         for page in pages
         for item in page["StackResourceSummaries"]
-        if "PhysicalResourceId" in item
+        if "PhysicalResourceId" in item and item["ResourceStatus"] not in GONE
     ]

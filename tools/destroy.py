@@ -23,8 +23,11 @@ RunCdk = Callable[[list[str]], int]
 
 POLLS, POLL_SECONDS = 24, 5
 
+KEPT_BY_STAGE = "the key, the buckets, their objects, the model group with its versions, the database with its tables, logs"
+PENDING_KEY = (
+    "the KMS key, pending deletion for the days of foundation.key_pending_window_days (no charge meanwhile)"
+)
 KEPT_BY_AWS = (
-    "the KMS key, pending deletion for the days of foundation.key_pending_window_days (no charge meanwhile)",
     "shared service log groups (/aws/sagemaker/ProcessingJobs, /aws/sagemaker/TrainingJobs, /aws-glue/*)",
     "the history of SageMaker jobs, which cannot be deleted and costs nothing",
     "the bootstrap stack CDKToolkit and its assets, which other apps of the account share",
@@ -77,13 +80,13 @@ def _models(sagemaker: Any, pipeline: str) -> Iterator[str]:
 
 
 def _tagged(clients: Clients, config: Config, kind: str) -> list[str]:
-    """The names of SageMaker resources of `kind` with this stage's tags: a rollout leaves what it replaced behind."""
+    """The names of this deployment's SageMaker resources of `kind`: a rollout leaves what it replaced behind."""
+    tag, deployment = config.deployment_tag
     pages = (
         clients("resourcegroupstaggingapi")
         .get_paginator("get_resources")
         .paginate(
-            TagFilters=[{"Key": key, "Values": [value]} for key, value in config.tags.items()],
-            ResourceTypeFilters=[f"sagemaker:{kind}"],
+            TagFilters=[{"Key": tag, "Values": [deployment]}], ResourceTypeFilters=[f"sagemaker:{kind}"]
         )
     )
     return [
@@ -120,12 +123,7 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
             for bucket in named.get("AWS::S3::Bucket", [])
         }
         for group in named.get("AWS::SageMaker::ModelPackageGroup", []):
-            pages = sagemaker.get_paginator("list_model_packages").paginate(
-                ModelPackageGroupName=group.rsplit("/", 1)[-1]
-            )
-            packages += [
-                item["ModelPackageArn"] for page in pages for item in page["ModelPackageSummaryList"]
-            ]
+            packages += _packages(sagemaker, group.rsplit("/", 1)[-1])
         for database in named.get("AWS::Glue::Database", []):
             pages = glue.get_paginator("get_tables").paginate(DatabaseName=database)
             tables += [(database, table["Name"]) for page in pages for table in page["TableList"]]
@@ -230,9 +228,8 @@ def main(
     print("To be deleted:", *(f"  stack {config.stack_name(stack)}" for stack in present), sep="\n")
     print(*(f"  {line}" for line in leftovers.lines()), sep="\n")
     if config.foundation.retain_data:
-        print(
-            "Kept, because foundation.retain_data is true: the buckets, their objects, model versions and tables."
-        )
+        print(f"Kept, because foundation.retain_data is true: {KEPT_BY_STAGE}.")
+        print('The same name cannot be deployed again before README.md, "Deploy again", is followed.')
     if not options.yes and ask(f"Type {config.prefix} to go on: ").strip() != config.prefix:
         print("Nothing was changed.", file=sys.stderr)
         return 1
@@ -261,7 +258,8 @@ def _take_down(
     if left:
         print(f"Still there: {', '.join(left)}.", file=sys.stderr)
         return 1
-    print("Gone. What AWS itself keeps:", *(f"  {line}" for line in KEPT_BY_AWS), sep="\n")
+    kept = KEPT_BY_AWS if config.foundation.retain_data else (PENDING_KEY, *KEPT_BY_AWS)
+    print("Gone. What AWS itself keeps:", *(f"  {line}" for line in kept), sep="\n")
     return 0
 
 

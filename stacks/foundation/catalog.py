@@ -1,5 +1,6 @@
 """The Glue Data Catalog of this app, and how Glue encrypts what its jobs write."""
 
+import aws_cdk as cdk
 from aws_cdk import aws_glue as glue
 from aws_cdk import aws_kms as kms
 from constructs import Construct
@@ -33,3 +34,5 @@ class Catalog(Construct):
             cloud_watch_encryption=glue.CloudWatchEncryption.kms(key),
             job_bookmarks_encryption=glue.JobBookmarksEncryption.client_side_kms(key),
         )
+        # It holds nothing, and its name is fixed: kept (the library's default), it would stop the next deployment.
+        self.security_configuration.apply_removal_policy(cdk.RemovalPolicy.DESTROY)

@@ -19,7 +19,7 @@ class ServingUpdateRole(iam.Role):
 
     Without it `UpdateStack` runs with the stack's bootstrap execution role, which is an administrator: whoever may
     approve a model could then change the account. Models and endpoint configs have generated names, so what may be
-    created or deleted among them is bound to this app's tags.
+    created or deleted among them is bound to the tag of this deployment.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class ServingUpdateRole(iam.Role):
         models = [self._arn("sagemaker", "model", "*"), configs]
         endpoint = self._arn("sagemaker", "endpoint", config.endpoint_name)
         versions = self._arn("sagemaker", "model-package", f"{config.prefix}/*")
+        tag, deployment = config.deployment_tag
 
         def tagged(key: str) -> Mapping[str, Mapping[str, object]]:
-            return {"StringEquals": {f"{key}/{tag}": value for tag, value in sorted(config.tags.items())}}
+            return {"StringEquals": {f"{key}/{tag}": deployment}}
 
         create, delete = "CreateModel CreateEndpointConfig AddTags", "DeleteModel DeleteEndpointConfig"
         self._allow("sagemaker", create, models, because=_GENERATED, conditions=tagged("aws:RequestTag"))

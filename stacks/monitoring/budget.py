@@ -12,13 +12,14 @@ _Budget = budgets.CfnBudget
 class MonthlyBudget(Construct):
     """A warning at a share of the limit, and one as soon as the forecast exceeds it (Task 4.2: cost).
 
-    Only what carries the tag counts, from the day on that somebody activates it as a cost allocation tag ("Activating
+    Only what carries the deployment's tag counts, from the day on that somebody activates it as a cost allocation tag ("Activating
     user-defined cost allocation tags"). A budget warns; it stops nothing.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, topic: sns.ITopic) -> None:
         super().__init__(scope, id)
         settings = config.monitoring
+        tag, deployment = config.deployment_tag
         budget = _Budget(
             self,
             "Budget",
@@ -27,9 +28,7 @@ class MonthlyBudget(Construct):
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=_Budget.SpendProperty(amount=settings.monthly_budget_usd, unit="USD"),
-                cost_filters={
-                    "TagKeyValue": [f"user:{settings.budget_tag}${config.tags[settings.budget_tag]}"]
-                },
+                cost_filters={"TagKeyValue": [f"user:{tag}${deployment}"]},
             ),
             notifications_with_subscribers=[
                 _Budget.NotificationWithSubscribersProperty(

@@ -242,10 +242,7 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "= 86401 exceeds stream_retention_hours = 24: Kinesis would have dropped the record",
     ),
     ({"training.hyperparameters.device": "cuda"}, "device = cuda needs a GPU, and ml.m5.large has none"),
-    (
-        {"monitoring.budget_tag": "team"},
-        'budget_tag = "team" is no key of tags: the budget would count nothing',
-    ),
+    ({"tags": {"Deployment": "mine"}}, "every resource carries the tag deployment already"),
 ]
 
 

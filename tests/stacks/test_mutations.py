@@ -248,8 +248,11 @@ def test_a_wrong_permission_is_reported(mutation: Mutation, assembly: Callable[[
     assert any(mutation.said in finding for finding in found), found
 
 
-def test_a_sandbox_that_leaves_a_bucket_behind_is_reported(assembly: Callable[[str], Assembly]) -> None:
-    keep = resource("AWS::S3::Bucket", lambda r: r.update(DeletionPolicy="Retain"))
+@pytest.mark.parametrize("kind", ["AWS::S3::Bucket", "AWS::Glue::SecurityConfiguration", "AWS::IAM::Role"])
+def test_a_sandbox_that_leaves_something_behind_is_reported(
+    kind: str, assembly: Callable[[str], Assembly]
+) -> None:
+    keep = resource(kind, lambda r: r.update(DeletionPolicy="Retain"))
     broken = changed(assembly("sandbox"), "Foundation", keep).template("Foundation")
     assert any("leave nothing behind" in finding for finding in safeguards.findings(broken, retain=False))
 

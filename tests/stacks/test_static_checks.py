@@ -1,6 +1,7 @@
 """The synthesized templates pass every static check, in both stages, with a written reason for each exception."""
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,20 @@ def test_encryption_transport_access_and_removal_are_explicit(each_assembly: Ass
     retain = config.load(context(each_assembly.stage)).foundation.retain_data
     templates = each_assembly.templates.values()
     assert [found for template in templates for found in safeguards.findings(template, retain=retain)] == []
+
+
+def test_what_production_keeps_can_be_imported_again_without_the_rest(
+    assembly: Callable[[str], Assembly],
+) -> None:
+    """README.md, "Deploy again": an import brings back only what exists, so nothing else may be referred to."""
+    foundation = assembly("production").template("Foundation")
+    kept = {name: entry for name, entry in foundation.resources().items() if entry["Type"] in safeguards.KEPT}
+    others = {*foundation.resources(), *foundation.json["Parameters"]} - kept.keys()
+    text = json.dumps(list(kept.values()))
+    assert [name for name in others if name in text] == []
+    for kind in {entry["Type"] for entry in kept.values()}:
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
+        assert "read" in schema["handlers"], f"CloudFormation cannot import {kind}"
 
 
 def test_every_type_that_can_be_encrypted_is_in_the_table(assembly: Callable[[str], Assembly]) -> None:
@@ -116,15 +131,17 @@ def _tags(resource: dict[str, Any]) -> dict[str, str] | None:
     return tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
 
 
-def test_every_resource_that_can_carry_tags_names_its_project_and_stage(each_assembly: Assembly) -> None:
+def test_every_resource_that_can_carry_tags_names_its_project_stage_and_deployment(
+    each_assembly: Assembly,
+) -> None:
     tags = {
         (resource["Type"], f"{template.stack}/{name}"): found
         for template in each_assembly.templates.values()
         for name, resource in template.resources().items()
         if (found := _tags(resource)) is not None
     }
-    wanted = config.load(context(each_assembly.stage)).tags
-    assert {"project", "stage"} <= wanted.keys()
+    stage = each_assembly.stage
+    wanted = {"project": "flights", "stage": stage, "deployment": f"flights-{stage}"}
     assert [where for where, found in tags.items() if not wanted.items() <= found.items()] == []
     assert {
         "AWS::S3::Bucket",

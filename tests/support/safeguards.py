@@ -101,8 +101,18 @@ STATEFUL = {
     "AWS::SageMaker::ModelPackageGroup",
     "AWS::SecretsManager::Secret",
 }
-# Where a stage keeps its data (`foundation.retain_data`), these stay when their stack goes.
-KEPT = {"AWS::Glue::Database", "AWS::KMS::Key", "AWS::S3::Bucket", "AWS::SageMaker::ModelPackageGroup"}
+# Where a stage keeps its data (`foundation.retain_data`), these stay when their stack goes; nothing else ever does.
+KEPT = {
+    "AWS::Glue::Database",
+    "AWS::KMS::Key",
+    "AWS::Logs::LogGroup",
+    "AWS::S3::Bucket",
+    "AWS::SageMaker::ModelPackageGroup",
+}
+# What is created is empty: if its stack fails to come up, it goes, or its name would stop the next attempt.
+KEEPING = {"DeletionPolicy": "RetainExceptOnCreate", "UpdateReplacePolicy": "Retain"}
+# A rollout leaves these behind on purpose (docs/decisions/0043), and `make destroy` removes them by their tag.
+REPLACED_BY_A_ROLLOUT = {"AWS::SageMaker::EndpointConfig", "AWS::SageMaker::Model"}
 
 
 def findings(template: Template, *, retain: bool) -> list[str]:
@@ -163,16 +173,17 @@ def _unbounded(template: Template) -> Iterator[str]:
 
 def _removal(template: Template, *, retain: bool) -> Iterator[str]:
     for name, resource in template.resources().items():
-        if resource["Type"] not in STATEFUL:
-            continue
-        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+        kind = resource["Type"]
+        for policy, keeping in KEEPING.items():
             value = resource.get(policy)
-            if value is None:
-                yield f"{name}: {resource['Type']} has no {policy}: call apply_removal_policy"
-            elif retain and resource["Type"] in KEPT and value not in {"Retain", "RetainExceptOnCreate"}:
-                yield f"{name}: {policy} is {value} in a stage that retains data"
-            elif not retain and value != "Delete":
-                yield f"{name}: {policy} is {value}, and this stage is to leave nothing behind"
+            if policy == "UpdateReplacePolicy" and kind in REPLACED_BY_A_ROLLOUT:
+                continue
+            if value is None and kind in STATEFUL:
+                yield f"{name}: {kind} has no {policy}: call apply_removal_policy"
+            elif retain and kind in KEPT and value != keeping:
+                yield f"{name}: {policy} is {value} in a stage that retains data: make it {keeping}"
+            elif not (retain and kind in KEPT) and value not in {None, "Delete"}:
+                yield f"{name}: {policy} is {value}, and {kind} is to leave nothing behind here"
 
 
 # What has a policy of its own, the resource that carries it, and the property with which that names its subjects.

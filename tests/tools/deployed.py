@@ -32,6 +32,7 @@ class Stacks:
         self.stacks = {}
         self.protected = set()
         self.status = {}
+        self.gone = set()
 
     def add(self, stack, kind, physical_id):
         self.stacks.setdefault(stack, []).append((kind, physical_id))
@@ -56,7 +57,14 @@ class Stacks:
         return self
 
     def paginate(self, *, StackName):  # noqa: N803
-        listed = [{"ResourceType": kind, "PhysicalResourceId": name} for kind, name in self.stacks[StackName]]
+        listed = [
+            {
+                "ResourceType": kind,
+                "PhysicalResourceId": name,
+                "ResourceStatus": "DELETE_COMPLETE" if name in self.gone else "CREATE_COMPLETE",
+            }
+            for kind, name in self.stacks[StackName]
+        ]
         return [{"StackResourceSummaries": listed[:1]}, {"StackResourceSummaries": listed[1:]}]
 
 

@@ -30,7 +30,7 @@ def account():
 
 
 class Cdk:
-    """Deletes the stacks it is told to, as `cdk destroy` would; a bucket with objects in it stops it."""
+    """Deletes the stacks it is told to, as `cdk destroy` would; a bucket with objects in it stops it half-way."""
 
     def __init__(self, account):
         self.account, self.calls = account, []
@@ -39,13 +39,28 @@ class Cdk:
         self.calls.append(arguments)
         for stack in (name for name in arguments[1:] if name in destroy.aws.STACKS):
             name = f"flights-sandbox-{stack.lower()}"
-            for kind, bucket in self.account.stacks.stacks[name]:
-                if kind == "AWS::S3::Bucket":
-                    versions = self.account("s3").list_object_versions(Bucket=bucket)
-                    if versions.get("Versions") or versions.get("DeleteMarkers"):
-                        return 1
+            resources = self.account.stacks.stacks[name]
+            if any(kind == "AWS::S3::Bucket" and self.holds_objects(bucket) for kind, bucket in resources):
+                for kind, physical_id in resources:
+                    self.delete(kind, physical_id)
+                return 1
             del self.account.stacks.stacks[name]
         return 0
+
+    def holds_objects(self, bucket):
+        if bucket in self.account.stacks.gone:
+            return False
+        versions = self.account("s3").list_object_versions(Bucket=bucket)
+        return bool(versions.get("Versions") or versions.get("DeleteMarkers"))
+
+    def delete(self, kind, physical_id):
+        if kind == "AWS::S3::Bucket":
+            if self.holds_objects(physical_id):
+                return
+            self.account("s3").delete_bucket(Bucket=physical_id)
+        elif kind == "AWS::Glue::Database":
+            self.account("glue").delete_database(Name=physical_id)
+        self.account.stacks.gone.add(physical_id)
 
 
 def remaining(account):
@@ -91,6 +106,22 @@ def test_a_second_run_finishes_what_the_first_left(account):
     assert account.stacks.stacks == {}
 
 
+def test_a_second_run_finishes_a_half_deleted_foundation(account, capsys):
+    account.bucket(FOUNDATION, "access", policy=None)
+    delete = Cdk(account)
+
+    def an_access_log_arrives_late(arguments):
+        if "Foundation" in arguments:
+            account("s3").put_object(Bucket="access", Key="late", Body=b"1")
+        return delete(arguments)
+
+    assert destroy.main(["--yes"], clients=account, cdk=an_access_log_arrives_late) == 1
+    assert [bucket["Name"] for bucket in account("s3").list_buckets()["Buckets"]] == ["access"]
+    assert "run this again" in capsys.readouterr().err
+    assert destroy.main(["--yes"], clients=account, cdk=delete) == 0
+    assert account.stacks.stacks == {}
+
+
 def test_termination_protection_is_named_with_the_way_to_lift_it(account, capsys):
     account.stacks.protected.add(FOUNDATION)
     assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 1
@@ -103,7 +134,9 @@ def test_production_keeps_its_data(account, capsys):
     gone = lambda _: account.stacks.stacks.clear() or 0  # noqa: E731
     assert destroy.main(["--yes", "--stage", "production"], clients=account, cdk=gone) == 0
     assert remaining(account) == (3, 1, 1)
-    assert "Kept, because foundation.retain_data is true" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Kept, because foundation.retain_data is true" in printed
+    assert "pending deletion" not in printed
 
 
 def test_models_of_pipeline_runs_are_removed(account):
@@ -126,26 +159,24 @@ def test_models_of_pipeline_runs_are_removed(account):
 
 
 def test_models_and_endpoint_configs_that_rollouts_replaced_are_removed(account, capsys):
-    sagemaker, tags = (
-        account("sagemaker"),
-        [{"Key": "project", "Value": "flights"}, {"Key": "stage", "Value": "sandbox"}],
-    )
-    role = "arn:aws:iam::123456789012:role/r"
-    variant = {
-        "VariantName": "AllTraffic",
-        "ModelName": "mine",
-        "InstanceType": "ml.m5.large",
-        "InitialInstanceCount": 1,
-    }
-    sagemaker.create_model(ModelName="mine", ExecutionRoleArn=role, Tags=tags)
-    sagemaker.create_model(
-        ModelName="theirs", ExecutionRoleArn=role, Tags=[{"Key": "project", "Value": "other"}]
-    )
-    sagemaker.create_endpoint_config(EndpointConfigName="old", ProductionVariants=[variant], Tags=tags)
+    """Another deployment in the account may have the same tags but one."""
+    sagemaker = account("sagemaker")
+    for name in ("flights-sandbox", "trains-sandbox"):
+        tags = {"project": "flights", "stage": "sandbox", "deployment": name}
+        listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+        variant = {"VariantName": "AllTraffic", "ModelName": name}
+        fleet = {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        sagemaker.create_model(
+            ModelName=name, ExecutionRoleArn="arn:aws:iam::123456789012:role/r", Tags=listed
+        )
+        sagemaker.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[{**variant, **fleet}], Tags=listed
+        )
     assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
-    assert [model["ModelName"] for model in sagemaker.list_models()["Models"]] == ["theirs"]
-    assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
-    assert "endpoint config old" in capsys.readouterr().out
+    assert [model["ModelName"] for model in sagemaker.list_models()["Models"]] == ["trains-sandbox"]
+    left = sagemaker.list_endpoint_configs()["EndpointConfigs"]
+    assert [config["EndpointConfigName"] for config in left] == ["trains-sandbox"]
+    assert "endpoint config flights-sandbox" in capsys.readouterr().out
 
 
 def test_the_endpoints_own_log_group_is_removed_and_no_other(account):

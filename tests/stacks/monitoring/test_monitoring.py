@@ -5,11 +5,10 @@ import json
 from typing import Any
 
 import aws_cdk as cdk
-import pytest
 from aws_cdk import aws_kms as kms
 from aws_cdk.assertions import Template
 
-from stacks.config import ConfigError, MonitoringConfig, load
+from stacks.config import MonitoringConfig, load
 from stacks.monitoring.topic import AlertTopic
 from tests.support import iam
 from tests.support.intrinsics import Resolver
@@ -64,9 +63,7 @@ def test_without_an_address_nobody_is_subscribed(each_assembly: Assembly) -> Non
 
 def test_a_configured_address_is_subscribed() -> None:
     stack = cdk.Stack(cdk.App(), "Stack")
-    settings = MonitoringConfig(
-        alarm_email="team@example.com", monthly_budget_usd=1, budget_alert_percent=1, budget_tag="project"
-    )
+    settings = MonitoringConfig(alarm_email="team@example.com", monthly_budget_usd=1, budget_alert_percent=1)
     AlertTopic(stack, "Topic", settings=settings, key=kms.Key(stack, "Key"))
     Template.from_stack(stack).has_resource_properties(
         "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "team@example.com"}
@@ -208,13 +205,6 @@ def test_the_budget_warns_before_the_limit_and_when_the_forecast_exceeds_it(each
     assert warnings == {"ACTUAL": settings.budget_alert_percent, "FORECASTED": 100}
 
 
-def test_the_budget_counts_what_carries_the_tag(each_assembly: Assembly) -> None:
+def test_the_budget_counts_this_deployment_and_no_other_stage(each_assembly: Assembly) -> None:
     budget = each_assembly.template("Monitoring").only("AWS::Budgets::Budget")["Properties"]["Budget"]
-    assert budget["CostFilters"] == {"TagKeyValue": ["user:project$flights"]}
-
-
-def test_a_budget_tag_that_nothing_carries_is_refused() -> None:
-    wrong = json.loads(json.dumps(context("sandbox")))
-    wrong["stages"]["sandbox"]["monitoring"]["budget_tag"] = "team"
-    with pytest.raises(ConfigError, match=r'budget_tag = "team" is no key of tags.*project, stage'):
-        load(wrong)
+    assert budget["CostFilters"] == {"TagKeyValue": [f"user:deployment$flights-{each_assembly.stage}"]}
