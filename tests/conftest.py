@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import botocore.session
 import pytest
 from filelock import FileLock
 
@@ -13,6 +14,11 @@ from tools.assembly import Assembly, SynthError
 
 # What shares a Spark session, and what takes longest: started first, so that no worker is left with it at the end.
 LONGEST = ("tests/local/demo/", "tests/pipeline/spark/")
+
+
+def pytest_configure() -> None:
+    """One loader of AWS's service models for all sessions: each would parse the same megabytes of JSON again."""
+    botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
