@@ -7,13 +7,25 @@ combinations that AWS would refuse at deploy are refused here, at synth, with AW
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
-from pipeline import schema
+from pipeline import hyperparameters, schema
+from pipeline.instances import JOB_SIZES, REALTIME_TYPES
+from stacks import cron
 
 STAGES = ("sandbox", "production")
 # Members of unions: Pydantic puts the one it tried into an error's location, where the file has no such key.
@@ -40,16 +52,16 @@ InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-# Families without local storage, which take our key for their volume: Amazon EC2 User Guide, "Instance store volumes",
-# beside the types that CreateProcessingJob and CreateTrainingJob admit.
-# fmt: off
-JOB_FAMILIES = (
-    "c4", "c5", "c6i", "c7i", "c7i-flex", "c8i", "c8i-flex", "m4", "m5", "m6i", "m7i", "m7i-flex", "m8i", "m8i-flex",
-    "p2", "p3", "r5", "r6i", "r7i", "r8i", "r8i-flex", "t3",
-)
-# fmt: on
 # "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days, or a cron expression of six fields.
-Schedule = Annotated[str, Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$")]
+Schedule = Annotated[
+    str,
+    Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$"),
+    AfterValidator(cron.check),
+]
+# "Tag your Amazon EC2 resources", restrictions; of the 50, CDK gives a subnet three, and one is `DEPLOYMENT_TAG`.
+TAG_KEY = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}", re.IGNORECASE)
+TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
+TAGS = 46
 
 
 class ConfigError(Exception):
@@ -72,6 +84,8 @@ class FoundationConfig(Section):
     raw_retention_days: int = Field(ge=1, le=3650)
     noncurrent_version_days: int = Field(ge=1, le=365)
     access_log_days: int = Field(ge=1, le=3650)
+    # Not shorter than the 30 days for which a pipeline's step is cached (pipeline/definition.py).
+    working_data_days: int = Field(ge=30, le=3650)
     log_retention_days: LogDays
     key_pending_window_days: int = Field(ge=7, le=30)
     transfer_acceleration: bool
@@ -132,7 +146,7 @@ class TrainingConfig(Section):
     instance_count: Literal[1]
     volume_size_gib: int = Field(ge=1, le=1024)
     max_runtime_seconds: int = Field(ge=60, le=432_000)
-    minimum_auc: float = Field(gt=0)
+    minimum_auc: float = Field(ge=0.5)
     maximum_rmse: float = Field(gt=0, allow_inf_nan=False)
     hyperparameters: Mapping[str, int | float | str]
     start_on_curated: bool
@@ -142,22 +156,26 @@ class TrainingConfig(Section):
     @field_validator("processing_instance_type", "training_instance_type")
     @classmethod
     def _takes_our_volume_key(cls, value: str) -> str:
-        if value.split(".")[1] not in JOB_FAMILIES:
+        family, size = value.split(".")[1:]
+        if family not in JOB_SIZES:
             raise ValueError(
                 "SageMaker's jobs encrypt their volume with our key (VolumeKmsKeyId), which AWS refuses on instances "
-                f"with local storage, and does not offer every family. Use one of {', '.join(JOB_FAMILIES)}."
+                f"with local storage, and does not offer every family. Use one of {', '.join(JOB_SIZES)}."
+            )
+        if size not in (sizes := JOB_SIZES[family].split()):
+            raise ValueError(
+                f"SageMaker's jobs know no such size of {family}. Use one of {', '.join(sizes)}."
             )
         return value
 
-    @field_validator("schedule")
+    @field_validator("hyperparameters")
     @classmethod
-    def _schedule_names_days_once(cls, value: str) -> str:
-        fields = value.removeprefix("cron(").removesuffix(")").split()
-        if value.startswith("cron") and (fields[2] == "?") == (fields[4] == "?"):
-            raise ValueError(
-                "EventBridge takes either days of the month or days of the week: exactly one of the third and fifth "
-                "fields must be ?."
-            )
+    def _training_takes_them(
+        cls, value: Mapping[str, int | float | str], info: ValidationInfo
+    ) -> Mapping[str, int | float | str]:
+        if estimator := info.data.get("estimator"):  # else that is the mistake
+            # SageMaker passes hyperparameters as strings, whatever they are in cdk.json.
+            hyperparameters.parse(estimator, {name: str(given) for name, given in value.items()})
         return value
 
     @model_validator(mode="after")
@@ -246,15 +264,15 @@ class ServingConfig(Section):
     @field_validator("instance_type")
     @classmethod
     def _scales_and_takes_our_key(cls, value: str) -> str:
-        family = value.split(".")[1]
-        if family.startswith("t"):
+        if value.startswith("ml.t"):
             raise ValueError(
                 "burstable, and Application Auto Scaling refuses to register such a variant. Use ml.m5.large or larger."
             )
-        if family not in JOB_FAMILIES:
+        if value not in REALTIME_TYPES:
             raise ValueError(
-                "the endpoint's volume is encrypted with our key (KmsKeyId), which AWS refuses on instances with local "
-                "storage; and AWS's XGBoost image needs an x86 instance. Use ml.m5.large or larger."
+                "no registered model declares it: the endpoint's volume is encrypted with our key (KmsKeyId), which AWS "
+                "refuses on instances with local storage; and AWS's XGBoost image needs an x86 instance. Use one of "
+                f"{', '.join(REALTIME_TYPES)}."
             )
         return value
 
@@ -323,6 +341,19 @@ class StageConfig(Section):
 
     @field_validator("tags")
     @classmethod
+    def _aws_takes_the_tags(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if len(value) > TAGS:
+            raise ValueError(f"{len(value)} tags: AWS takes 50 a resource, which leaves {TAGS}. Remove some.")
+        for key, text in value.items():
+            if not (TAG_KEY.fullmatch(key) and TAG_VALUE.fullmatch(text)):
+                raise ValueError(
+                    f"{json.dumps(key)} = {json.dumps(text)}: AWS takes letters, digits, spaces and _ . : / = + - @, 1 "
+                    "to 128 of them in a key, which must not begin with aws:, and at most 256 in a value. Change it."
+                )
+        return value
+
+    @field_validator("tags")
+    @classmethod
     def _deployment_is_derived(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         # IAM takes keys that differ in case alone for the same key.
         if any(key.lower() == DEPLOYMENT_TAG for key in value):
@@ -360,6 +391,10 @@ def load(context: Mapping[str, Any]) -> Config:
 
     Raises `ConfigError` with one line for every wrong key, value or combination.
     """
+    if not {"stage", "stages"} & context.keys():
+        raise ConfigError(
+            f"no context: the CDK CLI passes that of {FILE} to app.py. Run: npx cdk synth, or make synth."
+        )
     stage = context.get("stage")
     if stage not in STAGES:
         raise ConfigError(

@@ -36,7 +36,6 @@ def definition(config: Config, folder: Path = FOLDER) -> str:
         raise ConfigError(f"{path}: settings_hash is not the hash of its settings. {REBUILD}.")
     if differing := {key: value for key, value in asdict(chosen).items() if settings.get(key) != value}:
         raise ConfigError(f"{path}: its settings differ from {json.dumps(differing)} in {FILE}. {REBUILD}.")
-    _check_hyperparameters(config, settings["hyperparameters"], path)
     _set_parameters(content["definition"], _values(config), path)
     return json.dumps(content["definition"], separators=(",", ":"))
 
@@ -70,16 +69,6 @@ def _values(config: Config) -> dict[str, str | int | float]:
         "MetricThreshold": training.metric_threshold,
         **{parameter_name(name): value for name, value in training.hyperparameters.items()},
     }
-
-
-def _check_hyperparameters(config: Config, known: list[str], path: Path) -> None:
-    for name, value in config.training.hyperparameters.items():
-        if name not in known:
-            raise ConfigError(
-                f"{FILE}: context.stages.{config.stage}.training.hyperparameters.{name} = {json.dumps(value)}: "
-                f"unknown to {path.name}, which has {', '.join(known)}. Remove it, or teach it to "
-                f"pipeline/definition.py. {REBUILD}."
-            )
 
 
 def _set_parameters(body: dict[str, Any], values: Mapping[str, str | float], path: Path) -> None:

@@ -151,7 +151,7 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("training.estimator", "torch", "must be 'xgboost' or 'linear'"),
     ("training.training_instance_type", "m5.large", "must match"),
     ("training.max_runtime_seconds", 432_001, "less than or equal to 432000"),
-    ("training.minimum_auc", 0, "greater than 0"),
+    ("training.minimum_auc", 0.49, "greater than or equal to 0.5"),
     ("training.minimum_auc", 1.0, "AUC is below 1"),
     ("training.maximum_rmse", 0, "greater than 0"),
     ("training.maximum_rmse", float("nan"), "must be"),
@@ -159,6 +159,29 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("training.schedule", "rate(0 days)", "must match"),
     ("training.schedule", "cron(0 12 * * ?)", "must match"),
     ("training.instance_count", 2, "must be 1"),
+    (
+        "training.hyperparameters",
+        {"num_round": "abc"},
+        "num_round = abc: must be a whole number from 1 to 10000",
+    ),
+    ("training.hyperparameters", {"num_round": -5}, "num_round = -5: must be a whole number from 1 to 10000"),
+    ("training.hyperparameters", {"eta": 7}, "eta = 7: must be a number above 0 to 1"),
+    ("training.hyperparameters", {"max_depth": 2.5}, "max_depth = 2.5: must be a whole number from 1 to 20"),
+    ("training.hyperparameters", {"device": "gpu"}, "device = gpu: must be one of cpu, cuda"),
+    (
+        "training.hyperparameters",
+        {"num_rounds": 10},
+        "num_rounds = 10: estimator xgboost has none of that name",
+    ),
+    ("training.training_instance_type", "ml.m5.gigantic", "no such size of m5. Use one of large, xlarge"),
+    ("training.processing_instance_type", "ml.c5.large", "no such size of c5. Use one of xlarge"),
+    ("tags", {"aws:x": "1"}, '"aws:x" = "1": AWS takes letters'),
+    ("tags", {"AWS:x": "1"}, '"AWS:x" = "1": AWS takes letters'),
+    ("tags", {"": "1"}, '"" = "1": AWS takes letters'),
+    ("tags", {"k" * 129: "1"}, "1 to 128 of them in a key"),
+    ("tags", {"owner": "v" * 257}, "at most 256 in a value"),
+    ("tags", {"owner": "a&b"}, '"owner" = "a&b": AWS takes letters'),
+    ("tags", {f"tag{i}": "" for i in range(47)}, "47 tags: AWS takes 50 a resource, which leaves 46"),
     (
         "training.processing_instance_type",
         "ml.m5d.large",
@@ -173,6 +196,8 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("serving.instance_type", "ml.t2.medium", "burstable, and Application Auto Scaling refuses"),
     ("serving.instance_type", "ml.m5d.large", "which AWS refuses on instances with local storage"),
     ("serving.instance_type", "ml.m6g.large", "needs an x86 instance"),
+    ("serving.instance_type", "ml.m5.gigantic", "no registered model declares it"),
+    ("serving.instance_type", "ml.c7i-flex.xlarge", "no registered model declares it"),
     ("serving.data_capture_percent", 101, "less than or equal to 100"),
     ("serving.rollout.canary_percent", 51, "less than or equal to 50"),
     ("serving.rollout.canary_percent", 4, "greater than or equal to 5"),
@@ -241,6 +266,7 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         {"ingestion.consumer_max_record_age_seconds": 86_401},
         "= 86401 exceeds stream_retention_hours = 24: Kinesis would have dropped the record",
     ),
+    ({"training.estimator": "linear"}, "early_stopping_rounds = 20: estimator linear has none of that name"),
     ({"training.hyperparameters.device": "cuda"}, "device = cuda needs a GPU, and ml.m5.large has none"),
     ({"tags": {"Deployment": "mine"}}, "every resource carries the tag deployment already"),
 ]
@@ -255,7 +281,7 @@ def test_a_combination_that_cannot_work_is_refused_with_the_reason(
         changed = {"stage": "sandbox", "stages": _with(changed["stages"], path, value)}
     message = refusal(changed)
     assert said in message
-    assert re.fullmatch(r"cdk\.json: context\.stages\.sandbox(\.\w+)?: .*\.", message), message
+    assert re.fullmatch(r"cdk\.json: context\.stages\.sandbox(\.\w+)*: .*\.", message), message
 
 
 def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
@@ -275,6 +301,8 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         {"serving.rollout.wait_seconds": 120},
         {"training.problem_type": "regression", "training.maximum_rmse": 0.5},
         {"training.schedule": "cron(0 12 * * ? *)"},
+        {"training.minimum_auc": 0.5},
+        {"training.hyperparameters": {"num_round": "10", "eta": 1, "max_depth": 20, "device": "cpu"}},
         {"ingestion.consumer_max_record_age_seconds": 86_400},
         {"monitoring.alarm_email": "ops@example.com"},
     ],
@@ -285,6 +313,11 @@ def test_the_limit_itself_is_accepted(accepted: dict[str, object]) -> None:
     for path, value in accepted.items():
         _with(stages, path, value)
     assert config.load({"stage": "sandbox", "stages": stages}).stage == "sandbox"
+
+
+def test_as_many_tags_as_fit_and_as_long_as_fit_are_accepted() -> None:
+    tags = {f"tag{i}": "" for i in range(43)} | {"project": "größe 1", "_.:/=+-@ é": "", "k" * 128: "v" * 256}
+    assert config.load(edited("sandbox", "tags", tags)).tags == tags
 
 
 def test_several_mistakes_are_one_line_each() -> None:
@@ -317,6 +350,12 @@ def test_a_wrong_stage_is_refused(changed: dict[str, Any], said: str) -> None:
     message = refusal(changed)
     assert said in message
     assert "\n" not in message
+
+
+def test_no_context_at_all_means_that_the_cli_was_left_out() -> None:
+    assert refusal({}) == (
+        "no context: the CDK CLI passes that of cdk.json to app.py. Run: npx cdk synth, or make synth."
+    )
 
 
 @pytest.fixture

@@ -108,22 +108,16 @@ def test_a_damaged_definition_is_refused(folder: Path, text: str, reason: str) -
     assert f"{path}: {reason}" in _refusal(_config(), folder)
 
 
-def test_an_unknown_hyperparameter_is_refused(folder: Path) -> None:
-    message = _refusal(_config(hyperparameters={"num_rounds": 10}), folder)
-    assert "cdk.json: context.stages.sandbox.training.hyperparameters.num_rounds = 10: unknown" in message
-    assert "classification-xgboost.json" in message
-    assert "num_round" in message
-
-
-def test_a_definition_without_a_parameter_for_a_knob_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["MetricThreshold", "NumRound"])
+def test_a_definition_without_a_parameter_for_a_knob_is_refused(folder: Path, name: str) -> None:
     path = folder / "classification-xgboost.json"
 
     def forget(content: dict[str, Any]) -> None:
         parameters = content["definition"]["Parameters"]
-        parameters[:] = [parameter for parameter in parameters if parameter["Name"] != "MetricThreshold"]
+        parameters[:] = [parameter for parameter in parameters if parameter["Name"] != name]
 
     _edit(path, forget)
-    assert f"{path}: has no parameter MetricThreshold" in _refusal(_config(), folder)
+    assert f"{path}: has no parameter {name}" in _refusal(_config(), folder)
 
 
 def test_placeholders_are_all_that_fn_sub_has_to_be_given() -> None:
