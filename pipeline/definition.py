@@ -419,8 +419,12 @@ class _Builder:
         return ProcessingStep(name, step_args=run, retry_policies=_RETRY, **step)
 
     def artifacts(self, step: str) -> Join:
-        """Where a step writes: its own prefix in every execution, so that nothing is ever overwritten."""
-        return Join(on="/", values=["${ArtifactsUri}", ExecutionVariables.PIPELINE_EXECUTION_ID, step])
+        """Where a step writes: its own prefix in every execution, so that nothing is ever overwritten.
+
+        Data sets lie apart from models: they expire, models do not (stacks/foundation/bucket.py).
+        """
+        root = "${ArtifactsUri}/datasets" if step == "Prepare" else "${ArtifactsUri}"
+        return Join(on="/", values=[root, ExecutionVariables.PIPELINE_EXECUTION_ID, step])
 
     def vpc(self) -> dict[str, list[str]]:
         """Subnets and security group, where the stage isolates its jobs."""

@@ -24,8 +24,9 @@ from constructs import Construct
 
 ROOT = Path(__file__).parent.parent
 
-# What SageMaker's containers never import: the builder of the definition and its output, and what Glue runs.
-NOT_IN_SAGEMAKER = ("definition.py", "definitions", "quality.py", "rules.py", "spark")
+# What SageMaker's containers never import: the builder of the definition, its list of instances and its output,
+# and what Glue runs.
+NOT_IN_SAGEMAKER = ("definition.py", "definitions", "instances.py", "quality.py", "rules.py", "spark")
 # What Glue's Spark job imports; a job's own script is an asset of its own.
 IN_GLUE = ("__init__.py", "schema.py", "schemas", "spark")
 

@@ -115,8 +115,13 @@ def test_a_row_of_the_exam_map_has_question_file_excerpt_and_command(heading, bo
     assert re.search(r"\*\*File\.\*\* .*\]\(\.\./", body), "a link to the file that answers"
     assert re.search(r"\*\*Command\.\*\* .*`", body)
     excerpts = [(name.strip(), text) for language, name, text in FENCE.findall(body) if language == "json"]
-    assert excerpts or "**No template:**" in body, f"{heading}: show the part of a template, or say why there is none"
-    for name, excerpt in excerpts:  # a stack's template, or a committed definition, which is a template's text
+    assert excerpts or "**No template:**" in body, (
+        f"{heading}: show the part of a template, or say why there is none"
+    )
+    for (
+        name,
+        excerpt,
+    ) in excerpts:  # a stack's template, or a committed definition, which is a template's text
         path = ROOT / name
         whole = json.loads(path.read_text()) if path.is_file() else assembly("sandbox").template(name).json
         assert found(whole, json.loads(excerpt)), f"{heading}: not in {name}: {excerpt}"

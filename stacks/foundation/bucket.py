@@ -74,6 +74,22 @@ class DataBucket(s3.Bucket):
         )
 
 
+class ArtifactsBucket(DataBucket):
+    """Models for good, and for a time what only served to make or watch them (Task 4.2: cost of storage).
+
+    Captured requests may hold personal data, and every execution of the pipeline writes its data sets anew.
+    """
+
+    def __init__(
+        self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
+    ) -> None:
+        super().__init__(scope, id, key=key, logs=logs, settings=settings)
+        for name, prefix in (("Captured", "datacapture/"), ("DataSets", "pipeline/datasets/")):
+            self.add_lifecycle_rule(
+                id=name, prefix=prefix, expiration=cdk.Duration.days(settings.working_data_days)
+            )
+
+
 class RawBucket(DataBucket):
     """Where data arrives: it is kept for a time, and EventBridge hears of each new object (Task 1.1).
 

@@ -106,6 +106,8 @@ ROLE = "arn:aws:iam::111122223333:role/r"
         (statement("iam:PassRole", ROLE), "iam:PassRole without iam:PassedToService"),
         (statement("iam:PassRole", "arn:aws:iam::111122223333:role/*"), "iam:PassRole on a wildcard"),
         (statement("s3:GetObject", "*", negations=("NotAction",)), "NotAction with Allow"),
+        (statement("*", "*", kind="endpoint", principals=("*",)), "principals of other accounts may pass"),
+        (statement("s3:GetObject", "*", kind="endpoint", principals=("*",)), "principals of other accounts"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -19,6 +19,7 @@ from tools.assembly import Assembly, Template
 # "AWS global condition context keys" (IAM User Guide): in every request. The keys of tags are not: an action supports
 # them or does not, so they come from the tables.
 GLOBAL_KEYS = (
+    "lambda:sourcefunctionarn",  # in every call that the code of a function makes
     "aws:currenttime",
     "aws:principalaccount",
     "aws:principalarn",
@@ -50,7 +51,7 @@ class Action:
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-    """One statement of one policy document, resolved. `kind` is identity, trust or resource."""
+    """One statement of one policy document, resolved. `kind` is identity, trust, resource or endpoint."""
 
     stack: str
     resource: str
@@ -72,6 +73,8 @@ def statements(assembly: Assembly, template: Template) -> Iterator[Statement]:
             kind = "identity" if resource["Type"].startswith("AWS::IAM::") else "resource"
             if path[-1] == "AssumeRolePolicyDocument":
                 kind = "trust"
+            if resource["Type"] == "AWS::EC2::VPCEndpoint":
+                kind = "endpoint"
             for number, raw in enumerate(document["Statement"]):
                 principal = raw.get("Principal", {})
                 named = (
@@ -95,7 +98,8 @@ def statements(assembly: Assembly, template: Template) -> Iterator[Statement]:
 
 def findings(statement: Statement) -> list[str]:
     """What AWS would refuse, ignore, or what grants more than it says."""
-    return [f"{statement.where}: {problem}" for check in _CHECKS for problem in check(statement)]
+    checks = (_open_endpoint,) if statement.kind == "endpoint" else _CHECKS
+    return [f"{statement.where}: {problem}" for check in checks for problem in check(statement)]
 
 
 def stars(statement: Statement) -> list[str]:
@@ -153,6 +157,16 @@ def _broad(statement: Statement) -> Iterator[str]:
             yield "iam:PassRole on a wildcard: name the role"
         if "iam:PassedToService" not in {key for keys in statement.condition.values() for key in keys}:
             yield "iam:PassRole without iam:PassedToService: name the service"
+
+
+def _open_endpoint(statement: Statement) -> Iterator[str]:
+    """An endpoint's policy grants nothing; it bounds who may pass, or what may be fetched."""
+    ours = statement.condition.get("StringEquals", {}).get("aws:PrincipalAccount") == {
+        "Ref": "AWS::AccountId"
+    }
+    reads_one_bucket = statement.actions == ("s3:GetObject",) and "*" not in statement.resources
+    if statement.allow and not ours and not reads_one_bucket:
+        yield "principals of other accounts may pass"
 
 
 _CHECKS = (_unknown_actions, _mismatched_resources, _ineffective_conditions, _broad)

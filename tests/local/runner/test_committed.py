@@ -41,6 +41,7 @@ def body(cloud: Cloud, uri: str) -> bytes:
     return content
 
 
+@pytest.mark.deep  # the demo does the same for the classification
 def test_real_flights_become_a_registered_model_that_needs_nothing_else(
     deployed: Cloud, tmp_path: Path
 ) -> None:

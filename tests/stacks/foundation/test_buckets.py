@@ -39,11 +39,22 @@ def test_the_raw_bucket_tells_eventbridge(each_assembly: Assembly) -> None:
     assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
-def test_raw_data_expires_and_nothing_else_does(each_assembly: Assembly) -> None:
-    days = load(context(each_assembly.stage)).foundation.raw_retention_days
-    assert _rules(each_assembly, "Raw")["Expire"]["ExpirationInDays"] == days
-    for kept in ("Curated", "Artifacts"):
-        assert not any("ExpirationInDays" in rule for rule in _rules(each_assembly, kept).values())
+def test_raw_data_captured_requests_and_data_sets_expire_tables_and_models_do_not(
+    each_assembly: Assembly,
+) -> None:
+    settings = load(context(each_assembly.stage)).foundation
+
+    def expiring(bucket: str) -> dict[str, int]:
+        return {
+            rule.get("Prefix", ""): rule["ExpirationInDays"]
+            for rule in _rules(each_assembly, bucket).values()
+            if "ExpirationInDays" in rule
+        }
+
+    days = settings.working_data_days
+    assert expiring("Raw") == {"": settings.raw_retention_days}
+    assert expiring("Artifacts") == {"datacapture/": days, "pipeline/datasets/": days}
+    assert expiring("Curated") == {}
 
 
 def test_old_versions_and_abandoned_uploads_expire_everywhere(each_assembly: Assembly) -> None:
