@@ -119,6 +119,7 @@ def test_a_source_whose_counts_do_not_add_up_is_refused():
         etl._account(report)
 
 
+@pytest.mark.deep
 def test_a_crash_while_publishing_leaves_no_marker_and_no_report_and_a_rerun_heals(table, run, monkeypatch):
     table.batch(csv_line(flight()))
     table.stream(event(flight=2), event(flight=3, time_hour="2013-08-01T10:00:00Z"))

@@ -65,6 +65,7 @@ def test_columns_that_the_schema_does_not_know_are_named_and_counted(replayed):
     assert replayed[2]["unknown_columns"] == {"event_id": readable, "event_time": readable}
 
 
+@pytest.mark.deep
 def test_a_rerun_gives_the_same_bytes(replayed, run):
     raw, _, report = replayed
 
