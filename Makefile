@@ -38,10 +38,10 @@ cost: .venv/.synth ## what each stack costs, idle and with a model in service
 # --- what a maintainer runs -----------------------------------------------------------------------------------------
 
 test: lint ## lint, strict types, and every fast test with branch coverage
-	@$(BIN)/python -m pytest -m "not deep" -n auto --dist loadgroup --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -m "not deep" -n auto --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 test-deep: .venv/.dev node_modules/.package-lock.json ## the exhaustive tests too
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --no-loadscope-reorder $(ARGS)
 
 check: lint ## lint, strict types, import layers, and the static checks of the templates and the definitions
 	@$(BIN)/python -m pytest -m "not deep" tests/stacks tests/pipeline/test_definition.py

@@ -8,12 +8,14 @@ from pathlib import Path
 import botocore.session
 import pytest
 from filelock import FileLock
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.synth import cached_assembly
 from tools.assembly import Assembly, SynthError
 
 # What shares a Spark session, and what takes longest: started first, so that no worker is left with it at the end.
-LONGEST = ("tests/local/demo/", "tests/pipeline/spark/")
+LONGEST = ("tests/pipeline/spark/", "tests/local/demo/")
 
 
 def pytest_configure() -> None:
@@ -22,15 +24,20 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file (of one folder, where they share a session) run on one worker, the longest first."""
+    """The longest first."""
+    items.sort(key=lambda item: _together(item.nodeid) not in LONGEST)
 
-    def together(item: pytest.Item) -> str:
-        file = item.nodeid.split("::")[0]
-        return next((folder for folder in LONGEST if file.startswith(folder)), file)
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(together(item)))
-    items.sort(key=lambda item: together(item) not in LONGEST)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Tests of one file (of one folder, where they share a session) run on one worker."""
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = _together  # made to be overridden
+    return scheduler
+
+
+def _together(test: str) -> str:
+    file = test.split("::", maxsplit=1)[0]
+    return next((folder for folder in LONGEST if file.startswith(folder)), file)
 
 
 @pytest.fixture(scope="session")

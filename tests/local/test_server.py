@@ -263,9 +263,9 @@ def test_server_holds_a_bounded_number_of_connections(make_model, start, monkeyp
     assert (status, "2 connections" in answer["error"]) == (503, True)
     held.pop().close()
     deadline = time.monotonic() + 5
-    while ask(server)[0] != 200 and time.monotonic() < deadline:
+    while (status := ask(server)[0]) != 200 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert ask(server)[0] == 200
+    assert status == 200
     held.pop().close()
 
 
