@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,13 +40,13 @@ cost: .venv/.synth ## what each stack costs, idle and with a model in service
 test: lint ## lint, strict types, and every fast test with branch coverage
 	@$(BIN)/python -m pytest -m "not deep" -n auto --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-test-deep: .venv/.dev node_modules/.package-lock.json ## the exhaustive tests too
+test-deep: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json ## the exhaustive tests too
 	@$(BIN)/python -m pytest -n auto --no-loadscope-reorder $(ARGS)
 
 check: lint ## lint, strict types, import layers, and the static checks of the templates and the definitions
 	@$(BIN)/python -m pytest -m "not deep" tests/stacks tests/pipeline/test_definition.py
 
-lint: .venv/.dev node_modules/.package-lock.json
+lint: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/lint-imports > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/mypy
@@ -80,6 +80,17 @@ verify-aws: .venv/.local ## read-only checks of the deployed system
 destroy: .venv/.local node_modules/.package-lock.json ## list, empty and remove what a deployment and its runs created
 	@$(BIN)/python -m tools.destroy --stage $(STAGE) $(ARGS)
 
+# --- the embedded cloud: the same commands as against AWS, on 127.0.0.1 ----------------------------------------------
+
+cloud: .venv/.local .venv-cloud/.installed node_modules/.package-lock.json ## start the embedded cloud on 127.0.0.1 (PORT=4566)
+	@$(BIN)/python -m local.cloud up $(if $(PORT),--port $(PORT)) $(ARGS)
+
+cloud-down: .venv/.local ## stop it; nothing of it stays
+	@$(BIN)/python -m local.cloud down $(ARGS)
+
+shell: .venv/.local ## a shell in which aws, npx cdk and boto3 talk to it
+	@$(BIN)/python -m local.cloud shell $(if $(PORT),--port $(PORT)) $(ARGS)
+
 # --- environments ---------------------------------------------------------------------------------------------------
 
 $(UV):
@@ -107,13 +118,19 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python --require-hashes --co
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@ .venv/.local
 
+.venv-cloud/.installed: requirements-cloud.txt | $(UV)
+	@echo "Installing the embedded cloud (MiniStack, the AWS CLI) into its own environment ..."
+	@test -x .venv-cloud/bin/python || $(PYTHON) -m venv --without-pip .venv-cloud
+	@$(UV) pip install --quiet --python .venv-cloud/bin/python --require-hashes --compile-bytecode -r requirements-cloud.txt
+	@touch $@
+
 node_modules/.package-lock.json: package-lock.json .venv/.synth
 	@echo "Installing the CDK CLI ..."
 	@$(BIN)/npm ci --loglevel=error
 	@touch $@
 
 lock: $(UV) ## pin again, after a change to a requirements*.in
-	@for name in -uv -dev "" -local; do \
+	@for name in -uv -dev -cloud "" -local; do \
 	  $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --annotation-style line $$(test "$$name" = "" -o "$$name" = -local && echo "-c requirements-dev.txt") \
 	    requirements$$name.in -o requirements$$name.txt || exit 1; done

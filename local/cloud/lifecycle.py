@@ -1,0 +1,142 @@
+"""Starting and stopping the embedded cloud: one server a folder, empty at the start, nothing left at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from local.cloud.place import ROOT, Place
+
+SECONDS_TO_START, SECONDS_TO_STOP = 15.0, 10.0
+# The cloud's own environment: MiniStack pins another botocore than ours.
+PYTHON = ROOT / ".venv-cloud" / "bin" / "python"
+
+
+class CloudError(Exception):
+    """The cloud cannot start or stop: one message with the remedy."""
+
+
+def start(place: Place) -> int:
+    """Start the server and wait until it answers; its process id. Raises `CloudError`, and leaves no process then.
+
+    The cloud is empty: what a killed one left in the folder is removed first.
+    """
+    if not PYTHON.exists():
+        raise CloudError("The cloud's environment is not installed. Run: make .venv-cloud/.installed")
+    if (running := process(place)) is not None:
+        raise CloudError(f"The cloud runs already: process {running}, {place.url}. Stop it: make cloud-down.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", place.port))
+        except OSError:
+            raise CloudError(
+                f"127.0.0.1:{place.port} is in use. End what listens there, or: make cloud PORT=<another>."
+            ) from None
+    for name in ("home", "tmp", "state", "s3", "work"):
+        shutil.rmtree(place.folder / name, ignore_errors=True)
+        (place.folder / name).mkdir(parents=True)
+    (place.folder / ".gitignore").write_text("*\n")
+    _make_certificate(place)
+    command = [
+        str(PYTHON),
+        "-m",
+        "local.cloud.server",
+        "--folder",
+        str(place.folder),
+        "--port",
+        str(place.port),
+    ]
+    command += ["--factor", str(place.factor), "--python", sys.executable]
+    with place.log.open("wb") as log:
+        server = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        _wait(server, place)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        raise
+    return server.pid
+
+
+def stop(place: Place) -> bool:
+    """End the server and everything it started; whether there was one."""
+    running = process(place)
+    if running is None:
+        return False
+    os.kill(running, signal.SIGTERM)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while process(place) is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running, signal.SIGKILL)  # Lambda processes and jobs are of its group
+    return True
+
+
+def process(place: Place) -> int | None:
+    """The id of the server that runs in the folder; None if there is none, even if a killed one left its file."""
+    try:
+        with place.pid_file.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read())
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def ready(place: Place) -> bool:
+    """Whether the server answers."""
+    try:
+        trusted = ssl.create_default_context(cafile=str(place.certificate))
+        connection = http.client.HTTPSConnection("127.0.0.1", place.port, timeout=2, context=trusted)
+        with contextlib.closing(connection):
+            connection.request("GET", "/_ministack/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+@contextlib.contextmanager
+def running(place: Place) -> Iterator[Place]:
+    """A cloud for the duration of a block."""
+    start(place)
+    try:
+        yield place
+    finally:
+        stop(place)
+
+
+def _wait(server: subprocess.Popen[bytes], place: Place) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not ready(place):
+        if server.poll() is not None:
+            raise CloudError(f"The cloud did not start:\n{_last_lines(place.log)}")
+        if time.monotonic() > deadline:
+            raise CloudError(f"The cloud does not answer after {SECONDS_TO_START:.0f} s. See {place.log}.")
+        time.sleep(0.05)
+
+
+def _make_certificate(place: Place) -> None:
+    code = "import sys, pathlib; from local.cloud import certificate, place; "
+    code += "certificate.make(place.Place(pathlib.Path(sys.argv[1])))"
+    subprocess.run([str(PYTHON), "-c", code, str(place.folder)], cwd=ROOT, check=True)
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-10:])

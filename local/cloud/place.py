@@ -1,0 +1,74 @@
+"""Where the embedded cloud lives: its folder, its port, and the environment in which any AWS client finds it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCOUNT, REGION = "000000000000", "us-east-1"
+PORT = 4566
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One cloud: everything it writes lies under `folder`, and it listens on 127.0.0.1:`port` only.
+
+    `factor` scales time: a wait of ten minutes takes 600 / factor seconds (see `local.cloud.clock`).
+    """
+
+    folder: Path
+    port: int = PORT
+    factor: float = 60.0
+
+    @property
+    def url(self) -> str:
+        """The endpoint for every service."""
+        return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate, which is its own authority."""
+        return self.folder / "tls" / "certificate.pem"
+
+    @property
+    def private_key(self) -> Path:
+        """The certificate's key."""
+        return self.folder / "tls" / "key.pem"
+
+    @property
+    def pid_file(self) -> Path:
+        """Locked by the server while it lives; holds its process id."""
+        return self.folder / "pid"
+
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self.folder / "server.log"
+
+    def environment(self) -> dict[str, str]:
+        """What a client needs, and nothing of the caller's AWS settings: keys, region, endpoint, certificate, home."""
+        home = self.folder / "home"  # the CDK CLI and boto3 read and write theirs there
+        authority = str(self.certificate)
+        path = [
+            str(Path(sys.executable).parent),
+            str(ROOT / ".venv-cloud" / "bin"),
+            os.environ.get("PATH", os.defpath),
+        ]
+        return {
+            "PATH": os.pathsep.join(path),
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "AWS_ACCESS_KEY_ID": "test",  # the root user: for the person at the keyboard, never for a job
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_CA_BUNDLE": authority,
+            "REQUESTS_CA_BUNDLE": authority,
+            "NODE_EXTRA_CA_CERTS": authority,
+            "CDK_DISABLE_CLI_TELEMETRY": "true",
+        }

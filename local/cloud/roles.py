@@ -1,0 +1,97 @@
+"""Acting as a role: what a service does for us it does with a session of the role that it was given.
+
+A job's process gets the session's keys in its environment; a call made inside the server is authorized as that role.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+
+from local.cloud import seams
+from local.cloud.place import ACCOUNT, REGION, Place
+
+_ROLE = re.compile(r"arn:aws:iam::\d{12}:role/(?:.*/)?([^/]+)")
+
+
+class AccessDeniedError(Exception):
+    """IAM refused an action; the text is AWS's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Temporary credentials of a role, as `AssumeRole` gives them to a service."""
+
+    role_arn: str
+    access_key_id: str
+    secret_access_key: str
+    token: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables in which any AWS client finds them."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_SESSION_TOKEN": self.token,
+        }
+
+    def client(self, service: str, place: Place) -> Any:
+        """A boto3 client that signs with them and talks to this cloud."""
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=place.url,
+            verify=str(place.certificate),
+            aws_access_key_id=self.access_key_id,
+            aws_secret_access_key=self.secret_access_key,
+            aws_session_token=self.token,
+        )
+
+    def authorize(self, action: str, resource: str, context: Mapping[str, Any] | None = None) -> None:
+        """Check an action that happens inside the server; raises `AccessDeniedError` with AWS's message."""
+        authorize(self.access_key_id, action, resource, context)
+
+
+def assume(role_arn: str, session_name: str) -> Session:
+    """A session of a role for a service that was given it; `AccessDeniedError` if there is no such role."""
+    found = _ROLE.fullmatch(role_arn)
+    if found is None:
+        raise AccessDeniedError(f"{role_arn} is no role")
+    session = Session(
+        role_arn,
+        "ASIA" + secrets.token_hex(8).upper(),
+        secrets.token_urlsafe(30),
+        secrets.token_urlsafe(48),
+    )
+    seams.sts.register_session(
+        session.access_key_id,
+        {
+            "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{found[1]}/{session_name}",
+            "UserId": f"AROA{secrets.token_hex(8).upper()}:{session_name}",
+            "SecretAccessKey": session.secret_access_key,
+            "SessionToken": session.token,
+            "AccountId": ACCOUNT,
+        },
+    )
+    return session
+
+
+def authorize(
+    access_key_id: str, action: str, resource: str, context: Mapping[str, Any] | None = None
+) -> None:
+    """Raise `AccessDeniedError` unless the key's principal may do `action` on `resource` under these condition keys."""
+    service = action.split(":", maxsplit=1)[0]
+    denied = seams.iam_evaluator.enforce(
+        access_key_id, action, service, REGION, resource_arn=resource, service_context=dict(context or {})
+    )
+    if denied is not None:
+        who = seams.iam_evaluator.resolve_principal(access_key_id, ACCOUNT)
+        raise AccessDeniedError(
+            f"User: {getattr(who, 'arn', access_key_id)} is not authorized to perform: {action} on resource: {resource} "
+            "because no identity-based policy allows the action"
+        )

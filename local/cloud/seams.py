@@ -1,0 +1,68 @@
+"""Every private name of MiniStack that we touch, in one place; tests/local/cloud/test_seams.py holds MiniStack to them.
+
+Most are registries that we add to. Where MiniStack has none, a function is replaced: `replace` says so, and keeps the
+original for the replacement to call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ministack import app
+from ministack.core import concurrency, iam_actions, iam_evaluator, lambda_runtime, responses, router
+from ministack.services import (
+    cloudwatch,
+    cloudwatch_logs,
+    eventbridge,
+    firehose,
+    glue,
+    kinesis,
+    lambda_svc,
+    s3,
+    sts,
+    tagging,
+)
+from ministack.services.cloudformation import drift, provisioners, stacks
+
+__all__ = [
+    "app",
+    "cloudwatch",
+    "cloudwatch_logs",
+    "concurrency",
+    "drift",
+    "eventbridge",
+    "firehose",
+    "glue",
+    "iam_actions",
+    "iam_evaluator",
+    "kinesis",
+    "lambda_runtime",
+    "lambda_svc",
+    "provisioners",
+    "replace",
+    "responses",
+    "router",
+    "s3",
+    "service",
+    "stacks",
+    "sts",
+    "tagging",
+]
+
+Handler = Callable[[str, str, dict[str, str], bytes, dict[str, list[str]]], Any]
+
+
+def replace(
+    module: ModuleType, name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    """Replace `module.name` by `wrapper(original)`; `AttributeError` if MiniStack has no such function any more."""
+    setattr(module, name, wrapper(getattr(module, name)))
+
+
+def service(name: str, target_prefix: str, handler: Handler) -> None:
+    """Register a JSON service: requests whose X-Amz-Target begins with the prefix, or that are signed for `name`."""
+    app.SERVICE_REGISTRY[name] = {"module": name}
+    app.SERVICE_HANDLERS[name] = handler
+    router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix], "host_patterns": []}

@@ -1,0 +1,114 @@
+"""The server process: MiniStack with our extensions, TLS on 127.0.0.1, until SIGTERM or until its starter ends it.
+
+Runs in `.venv-cloud`: `python -m local.cloud.server --folder .cloud --port 4566 --factor 60 --python .venv/bin/python`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from local.cloud.place import ACCOUNT, PORT, REGION, Place
+
+
+def settings(place: Place) -> dict[str, str]:
+    """The whole environment of the server: its Lambda functions inherit it, so nothing of the machine's may enter."""
+    authority = str(place.certificate)
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "HOME": str(place.folder / "home"),
+        "TMPDIR": str(place.folder / "tmp"),
+        "STATE_DIR": str(place.folder / "state"),
+        "S3_DATA_DIR": str(place.folder / "s3"),
+        "AUTH": "true",
+        "USE_SSL": "1",  # our "deny without TLS" bucket policies really deny plain HTTP
+        "MINISTACK_SSL_CERT": authority,
+        "MINISTACK_SSL_KEY": str(place.private_key),
+        "GATEWAY_PORT": str(place.port),
+        "BIND_HOST": "127.0.0.1",
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "DOCKER_HOST": "",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CA_BUNDLE": authority,
+        "REQUESTS_CA_BUNDLE": authority,
+        "NODE_EXTRA_CA_CERTS": authority,
+    }
+
+
+@contextlib.contextmanager
+def claimed(place: Place) -> Iterator[None]:
+    """Hold the pid file's lock for as long as the server lives; a second server in the same folder ends at once."""
+    with place.pid_file.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            sys.exit(
+                f"{place.folder}: process {file.read().strip()} runs the cloud here already. Stop it: make cloud-down."
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+async def serve(place: Place, python: Path) -> None:
+    """Import MiniStack, install the extensions, serve until asked to stop, end every Lambda process."""
+    # Imported here: MiniStack reads the environment while it is imported.
+    from hypercorn.asyncio import serve as listen  # noqa: PLC0415
+    from hypercorn.config import Config  # noqa: PLC0415
+
+    from local.cloud import extensions, seams  # noqa: PLC0415
+
+    installed = extensions.install(place, python)
+    config = Config()
+    config.bind = [f"127.0.0.1:{place.port}"]  # ministack.app.main() would bind port 443 as well
+    config.certfile, config.keyfile = str(place.certificate), str(place.private_key)
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await listen(seams.app.app, config, shutdown_trigger=stop.wait)
+    finally:
+        installed.close()
+        seams.lambda_runtime.reset()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Start from an environment of our own; exits with a message if the folder has a server already."""
+    parser = argparse.ArgumentParser(prog="python -m local.cloud.server", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--factor", type=float, default=60.0)
+    parser.add_argument("--python", type=Path, required=True, help="the interpreter that runs jobs (.venv)")
+    arguments = parser.parse_args(argv)
+    place = Place(arguments.folder.resolve(), arguments.port, arguments.factor)
+    wanted = settings(place)
+    os.environ.clear()
+    os.environ.update(wanted)
+    tempfile.tempdir = wanted["TMPDIR"]
+    with claimed(place):
+        asyncio.run(serve(place, arguments.python.absolute()))
+
+
+if __name__ == "__main__":
+    main()
