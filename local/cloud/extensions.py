@@ -10,7 +10,15 @@ from pathlib import Path
 from local.cloud.place import Place
 
 # Modules of local/cloud with an `install(cloud)`.
-EXTENSIONS: tuple[str, ...] = ()
+EXTENSIONS: tuple[str, ...] = (
+    "clock",
+    "events",
+    "resources",
+    "types_glue",
+    "types_network",
+    "types_watch",
+    "types_pending",
+)
 
 
 @dataclasses.dataclass(frozen=True)

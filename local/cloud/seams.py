@@ -13,6 +13,7 @@ from typing import Any
 from ministack import app
 from ministack.core import concurrency, iam_actions, iam_evaluator, lambda_runtime, responses, router
 from ministack.services import (
+    cloudformation,
     cloudwatch,
     cloudwatch_logs,
     eventbridge,
@@ -21,6 +22,9 @@ from ministack.services import (
     kinesis,
     lambda_svc,
     s3,
+    scheduler,
+    sns,
+    sqs,
     sts,
     tagging,
 )
@@ -28,6 +32,7 @@ from ministack.services.cloudformation import drift, provisioners, stacks
 
 __all__ = [
     "app",
+    "cloudformation",
     "cloudwatch",
     "cloudwatch_logs",
     "concurrency",
@@ -45,7 +50,11 @@ __all__ = [
     "responses",
     "router",
     "s3",
+    "scheduler",
     "service",
+    "sns",
+    "sqs",
+    "stack",
     "stacks",
     "sts",
     "tagging",
@@ -66,3 +75,9 @@ def service(name: str, target_prefix: str, handler: Handler) -> None:
     app.SERVICE_REGISTRY[name] = {"module": name}
     app.SERVICE_HANDLERS[name] = handler
     router.SERVICE_PATTERNS[name] = {"target_prefixes": [target_prefix], "host_patterns": []}
+
+
+def stack(name: str) -> dict[str, Any]:
+    """CloudFormation's record of a stack; empty if there is none of that name."""
+    found: dict[str, Any] = cloudformation._stacks.get(name, {})
+    return found

@@ -1,6 +1,7 @@
 """One embedded cloud for all tests of this folder, on a free port, in a folder of its own."""
 
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +9,8 @@ import boto3
 import pytest
 
 from local.cloud import lifecycle
-from local.cloud.place import REGION, Place
+from local.cloud.place import REGION, ROOT, Place
+from tools.assembly import Assembly
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,44 @@ def client(cloud: Place) -> Callable[[str], Any]:
         )
 
     return get
+
+
+class Cdk:
+    """`cdk("deploy", "--all")`: the real CLI on a prebuilt assembly, in the environment that `make shell` gives."""
+
+    def __init__(self, place: Place, assembly: Assembly) -> None:
+        self.place, self.assembly = place, assembly
+
+    def __call__(self, *arguments: str, succeeds: bool = True) -> str:
+        """What it printed, on both streams; fails the test if it does not end as expected."""
+        completed = subprocess.run(
+            [
+                str(ROOT / "node_modules/.bin/cdk"),
+                *arguments,
+                "--app",
+                str(self.assembly.path),
+                "--no-notices",
+            ],
+            cwd=self.place.folder / "work",
+            env=self.place.environment() | {"CI": "true", "NO_COLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (completed.returncode == 0) == succeeds, completed.stdout
+        return completed.stdout
+
+    def deploy(self, *stacks: str) -> str:
+        """Bootstrap, then deploy these stacks, or all."""
+        self("bootstrap")
+        return self("deploy", *(stacks or ["--all"]), "--require-approval", "never")
+
+
+@pytest.fixture(scope="session")
+def deployed(cloud: Place, assembly: Callable[[str], Assembly]) -> Cdk:
+    """The sandbox, deployed once into the shared cloud: whoever changes a stack puts it back."""
+    cdk = Cdk(cloud, assembly("sandbox"))
+    cdk.deploy()
+    return cdk

@@ -1,0 +1,137 @@
+"""CloudFormation types that MiniStack lacks: one `register` a type.
+
+CloudFormation calls a type with resolved properties. Each call runs on a thread of its own, so it may wait; what it
+raises fails the resource with that text, and the stack rolls back. `update` must leave the old state when it raises.
+Ref is the physical id that `create` returns; GetAtt knows only what `attributes` returns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import boto3
+
+from local.cloud import roles, seams
+from local.cloud.extensions import Cloud
+from local.cloud.place import Place
+
+Properties = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What CloudFormation asks: for which resource of which stack, and the properties it shall have."""
+
+    stack: str
+    logical_id: str
+    properties: Properties
+
+    def name(self, given: str | None = None, *, limit: int = 63) -> str:
+        """The property `given`, or a name as CloudFormation generates it: another one after a replacement."""
+        if given and given in self.properties:
+            return str(self.properties[given])
+        generated: str = seams.provisioners._physical_name(self.stack, self.logical_id, max_len=limit)
+        return generated
+
+    @property
+    def role_arn(self) -> str | None:
+        """The role with which CloudFormation acts for this stack, if it was given one."""
+        role: str | None = seams.stack(self.stack).get("RoleARN")
+        return role
+
+    def client(self, service: str) -> Any:
+        """A client that acts as CloudFormation does: with the stack's role, else (here) as the root user."""
+        return _client(service, self.role_arn)
+
+    def authorize(self, action: str, resource: str) -> None:
+        """Raise unless the stack's role may do this; without a role CloudFormation acts as the root user here."""
+        if self.role_arn:
+            _session(self.role_arn).authorize(action, resource)
+
+
+Create = Callable[[Request], str]
+Update = Callable[[str, Request, Properties], object]
+Delete = Callable[[str, Request], object]
+Attributes = Callable[[str, Properties], Mapping[str, Any]]
+Reader = Callable[[str, Properties], Properties | None]
+
+# The data quality rulesets by name, as GetDataQualityRuleset describes them: the Glue service of ours reads them.
+rulesets: dict[str, Properties] = {}
+
+_place: list[Place] = []
+_threaded: set[str] = set()
+_stacks: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+def _no_attributes(_physical_id: str, _properties: Properties) -> Mapping[str, Any]:
+    return {}
+
+
+def register(
+    resource_type: str,
+    *,
+    create: Create,
+    delete: Delete,
+    update: Update | None = None,
+    attributes: Attributes = _no_attributes,
+    replacing: Sequence[str] = (),
+    tags: tuple[str, Literal["list", "map"]] | None = None,
+) -> None:
+    """Teach CloudFormation a type.
+
+    `replacing` names the properties whose change makes a new resource, `tags` the property that takes the stack's tags
+    and its form. A type without `update` has only replacing properties.
+    """
+
+    def make(logical_id: str, properties: Properties, stack: str) -> tuple[str, dict[str, Any]]:
+        physical_id = create(Request(stack, logical_id, properties))
+        _stacks[resource_type, physical_id] = stack, logical_id
+        return physical_id, dict(attributes(physical_id, properties))
+
+    def change(
+        physical_id: str, old: Properties, new: Properties, stack: str, logical_id: str
+    ) -> tuple[str, dict[str, Any]]:
+        if update is not None:
+            update(physical_id, Request(stack, logical_id, new), old)
+        return physical_id, dict(attributes(physical_id, new))
+
+    def remove(physical_id: str, properties: Properties) -> None:
+        delete(physical_id, Request(*_stacks.pop((resource_type, physical_id), ("", "")), properties))
+
+    seams.provisioners._RESOURCE_HANDLERS[resource_type] = {
+        "create": make,
+        "update": change,
+        "update_with_logical_id": True,
+        "delete": remove,
+    }
+    seams.provisioners._REPLACING_PROPERTIES[resource_type] = tuple(replacing)
+    if tags:
+        seams.provisioners._STACK_TAG_PROPERTY[resource_type] = tags
+    _threaded.add(resource_type)
+
+
+def install(cloud: Cloud) -> None:
+    """Run our types on threads: CloudFormation runs its own on the event loop, where nothing may wait."""
+    _place[:] = [cloud.place]
+    seams.replace(
+        seams.stacks,
+        "_runs_on_worker_thread",
+        lambda original: lambda resource_type: resource_type in _threaded or original(resource_type),
+    )
+
+
+@functools.cache
+def _session(role_arn: str) -> roles.Session:
+    return roles.assume(role_arn, "AWSCloudFormation")
+
+
+@functools.cache
+def _client(service: str, role_arn: str | None) -> Any:
+    if role_arn:
+        return _session(role_arn).client(service, _place[0])
+    return boto3.client(
+        service, endpoint_url=_place[0].url
+    )  # the server's own environment has the root user's keys
