@@ -11,13 +11,17 @@ from local.cloud.place import Place
 
 # Modules of local/cloud with an `install(cloud)`.
 EXTENSIONS: tuple[str, ...] = (
+    "authorization",
     "clock",
     "events",
     "resources",
+    "stack_events",
+    "stack_roles",
     "types_glue",
     "types_network",
     "types_watch",
     "types_pending",
+    "sagemaker",
 )
 
 

@@ -54,7 +54,7 @@ def register(service: str, target_prefix: str, operations: Mapping[str, Operatio
     def answer(name: str, caller: Caller, body: bytes) -> tuple[int, dict[str, str], bytes]:
         try:
             request = json.loads(body or b"{}")
-            return 200, _HEADERS, _encode(_call(model, operations, name, caller, request))
+            return 200, dict(_HEADERS), _encode(_call(model, operations, name, caller, request))
         except ApiError as error:
             status: int
             headers: dict[str, str]
@@ -80,6 +80,7 @@ def arn(service: str, resource: str) -> str:
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{resource}"
 
 
+# Copied for each answer: MiniStack adds to it.
 _HEADERS = {"Content-Type": "application/x-amz-json-1.1"}
 
 
