@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Literal, cast, get_args
 
 from local.runner.expressions import DefinitionError, Get, check_conditions, expressions
+from local.runner.policies import RetryPolicy, cache_seconds, retry_policies
 
 StepType = Literal["Processing", "Training", "Condition", "Model", "RegisterModel", "Fail"]
 ParameterType = Literal["String", "Integer", "Float", "Boolean"]
@@ -81,7 +82,10 @@ class Branch:
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One step; `arguments` is the service request with its expressions still in place."""
+    """One step; `arguments` is the service request with its expressions still in place.
+
+    `cache_seconds` is how long an earlier success may stand in for it (None: never).
+    """
 
     name: str
     type: StepType
@@ -89,6 +93,8 @@ class Step:
     depends_on: frozenset[str]
     property_files: Mapping[str, PropertyFile]
     branch: Branch | None
+    retries: tuple[RetryPolicy, ...] = ()
+    cache_seconds: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +184,8 @@ def _steps(raw: object, branch: Branch | None) -> Iterator[Step]:
             depends_on=frozenset(waits_for),
             property_files=dict(_property_files(item.get("PropertyFiles", []), where)),
             branch=branch,
+            retries=retry_policies(item.get("RetryPolicies", []), where),
+            cache_seconds=cache_seconds(item.get("CacheConfig", {}), where),
         )
         for outcome, steps in nested.items():
             yield from _steps(steps, Branch(name, outcome))

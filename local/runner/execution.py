@@ -7,6 +7,7 @@ they do on AWS ("Pass data between steps", SageMaker AI Developer Guide).
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import hashlib
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from local.runner import check, storage
+from local.runner import check, policies, storage
 from local.runner.container import LOG
 from local.runner.definition import Definition, Step, parse
 from local.runner.expressions import DefinitionError, ResolutionError, descend, holds, resolve
@@ -32,16 +33,20 @@ _ENDED: Mapping[str, StepStatus] = {"Completed": "Succeeded", "Failed": "Failed"
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Progress: a step started, printed a line, or ended with the status in `text`."""
+    """Progress: a step started, printed a line, or ended with the status in `text` and the whole in `result`."""
 
     step: str
     kind: Literal["started", "line", "ended"]
     text: str
+    result: StepResult | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """How a step ended. `properties` is what `Get: Steps.<name>.…` reads; `log` is the output of its process."""
+    """How a step ended. `properties` is what `Get: Steps.<name>.…` reads; `log` is the output of its process.
+
+    `cache_key` says which later steps it may stand in for, `cached_from` names the execution that stood in for it.
+    """
 
     name: str
     type: str
@@ -51,6 +56,9 @@ class StepResult:
     properties: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     failure_reason: str = ""
     log: Path | None = None
+    attempts: int = 1
+    cache_key: str = ""
+    cached_from: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +100,34 @@ def run(
     if found := check.findings(graph, service, values):
         raise DefinitionError("\n".join(found))
     check.refuse_uninterpreted(graph, service, values, images=setting.images)
-    execution = _Execution(graph, setting, values, (pipeline, execution_id or secrets.token_hex(6)), on_event)
+    names = (pipeline, execution_id or secrets.token_hex(6))
+    return execute(graph, setting, values, names=names, on_event=on_event)
+
+
+# By the kind of the step: runs its job and returns what the job's Describe call answers.
+Jobs = Mapping[str, Callable[[Job], Mapping[str, Any]]]
+LOCAL: Jobs = {"Processing": processing, "Training": training}
+
+
+def execute(
+    graph: Definition,
+    setting: Setting,
+    values: Mapping[str, Any],
+    *,
+    names: tuple[str, str],
+    on_event: Callable[[Event], None],
+    jobs: Jobs = LOCAL,
+    recall: Callable[[Step, str], StepResult | None] = lambda _step, _key: None,
+    results: Mapping[str, StepResult] | None = None,
+) -> ExecutionResult:
+    """Run a definition whose arguments are checked only when a step sends them, as the service does.
+
+    `names` are the pipeline's and the execution's. `jobs` runs the jobs, `recall(step, key)` may find an earlier result
+    of a step that need not run again, and `results` are steps that succeeded before (a retried execution).
+    """
+    execution = _Execution(graph, setting, values, names, on_event)
+    execution.jobs, execution.recall = jobs, recall
+    execution.results.update(results or {})
     return execution.run()
 
 
@@ -108,6 +143,9 @@ class _Execution:
         on_event: Callable[[Event], None],
     ) -> None:
         self.graph, self.setting, self.values, self.on_event = graph, setting, values, on_event
+        self.jobs: Jobs = LOCAL
+        self.recall: Callable[[Step, str], StepResult | None] = lambda _step, _key: None
+        self.attempt = 1
         pipeline, self.id = names
         arn = setting.arn(f"pipeline/{pipeline.lower()}")
         self.arn = f"{arn}/execution/{self.id}"
@@ -126,13 +164,13 @@ class _Execution:
             step = self.graph.steps[name]
             if status == "Succeeded" and self.setting.stop():
                 status = "Stopped"
-            if status != "Succeeded" or not self._ready(step):
+            if status != "Succeeded" or name in self.results or not self._ready(step):
                 continue
             self.on_event(Event(name, "started", step.type))
             result = self._step(step)
             self.results[name] = result
             status = result.status
-            self.on_event(Event(name, "ended", result.failure_reason or result.status))
+            self.on_event(Event(name, "ended", result.failure_reason or result.status, result))
         return ExecutionResult(
             id=self.id,
             arn=self.arn,
@@ -152,11 +190,31 @@ class _Execution:
         return taken and all(name in self.results for name in step.depends_on)
 
     def _step(self, step: Step) -> StepResult:
+        """Try a step until it succeeds, or fails for a reason that its retry policies do not name, or too often."""
         started = now()
+        retries: collections.Counter[policies.RetryPolicy] = collections.Counter()
+        while True:
+            self.attempt = 1 + retries.total()
+            result, fault = self._try(step, started)
+            policy = next((policy for policy in step.retries if fault in policy.exceptions), None)
+            wait = policy.wait(retries[policy], started) if policy else None
+            if policy is None or wait is None or self.setting.stop():
+                return result
+            retries[policy] += 1
+            self.setting.pause(wait)
+
+    def _try(self, step: Step, started: dt.datetime) -> tuple[StepResult, str | None]:
+        """One attempt, and which exception type of a retry policy its failure is."""
         properties: Mapping[str, Any] = {}
+        fault, key = None, ""
         try:
-            properties = _RUN[step.type](self, step)
+            if step.cache_seconds and step.type in LOCAL:
+                key = policies.cache_key(step.type, resolve(step.arguments, self))
+                if known := self.recall(step, key):
+                    return dataclasses.replace(known, started=started, ended=now(), attempts=1), None
+            properties = self.run_job(step) if step.type in LOCAL else _RUN[step.type](self, step)
             status, reason = _status(properties)
+            fault = policies.fault_of_job(reason)
         except (ResolutionError, storage.StorageError, _StepError) as error:
             status, reason = "Failed", str(error)
         except (
@@ -164,15 +222,18 @@ class _Execution:
             self.setting.sagemaker.exceptions.ClientError,
         ) as error:
             status, reason = "Failed", f"ClientError: {error}"
+            fault = policies.fault_of_call(error.response)
         path = self._folder(step) / LOG
         log = path if path.exists() else None
-        return StepResult(step.name, step.type, status, started, now(), properties, reason, log)
+        found = (status, started, now(), properties, reason, log, self.attempt, key)
+        return StepResult(step.name, step.type, *found), fault
 
-    def processing(self, step: Step) -> Mapping[str, Any]:
-        return processing(self._job(step))
+    def run_job(self, step: Step) -> Mapping[str, Any]:
+        def on_line(line: str) -> None:
+            self.on_event(Event(step.name, "line", line))
 
-    def training(self, step: Step) -> Mapping[str, Any]:
-        return training(self._job(step))
+        job = Job(self._request(step), self._job_name(step), self._folder(step), self.setting, on_line)
+        return self.jobs[step.type](job)
 
     def condition(self, step: Step) -> Mapping[str, Any]:
         return {"Outcome": _truth(all(holds(item, self) for item in step.arguments["Conditions"]))}
@@ -190,12 +251,6 @@ class _Execution:
     def fail(self, step: Step) -> Mapping[str, Any]:
         raise _StepError(resolve(step.arguments.get("ErrorMessage", ""), self))
 
-    def _job(self, step: Step) -> Job:
-        def on_line(line: str) -> None:
-            self.on_event(Event(step.name, "line", line))
-
-        return Job(self._request(step), self._job_name(step), self._folder(step), self.setting, on_line)
-
     def _request(self, step: Step) -> dict[str, Any]:
         """The step's request with its real values; the service refuses what does not fit its shapes."""
         request: dict[str, Any] = resolve(step.arguments, self)
@@ -204,11 +259,14 @@ class _Execution:
         return request
 
     def _folder(self, step: Step) -> Path:
-        return self.setting.work_dir / self.id / step.name
+        return self.setting.work_dir / self.id / self._label(step)
+
+    def _label(self, step: Step) -> str:
+        return step.name if self.attempt == 1 else f"{step.name}-{self.attempt}"
 
     def _job_name(self, step: Step) -> str:
         """`pipelines-<execution>-<step>-<10 characters>`, as the service names what a step creates; at most 63."""
-        suffix = hashlib.sha256(f"{self.id}/{step.name}".encode()).hexdigest()[:10]
+        suffix = hashlib.sha256(f"{self.id}/{self._label(step)}".encode()).hexdigest()[:10]
         plain = re.sub(r"[^A-Za-z0-9]+", "-", step.name)[:29].strip("-")
         return f"pipelines-{self.id}-{plain}-{suffix}"
 
@@ -237,8 +295,6 @@ class _StepError(Exception):
 
 
 _RUN: Mapping[str, Callable[[_Execution, Step], Mapping[str, Any]]] = {
-    "Processing": _Execution.processing,
-    "Training": _Execution.training,
     "Condition": _Execution.condition,
     "Model": _Execution.model,
     "RegisterModel": _Execution.register_model,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ class Setting:
     """What an execution runs in. Nothing is looked up: the clients, too, are the caller's.
 
     `images` maps an image URI to the interpreter that stands for it; `environment` is added to every job's own;
-    `stop` is asked often, and once it is true everything ends; `grace_seconds` lie between SIGTERM and SIGKILL.
+    `stop` is asked often, and once it is true everything ends; `grace_seconds` lie between SIGTERM and SIGKILL;
+    `pause` waits before a step is tried again.
     """
 
     s3: Any
@@ -37,6 +40,7 @@ class Setting:
     account: str = "000000000000"
     stop: Callable[[], bool] = lambda: False
     grace_seconds: float = 10.0
+    pause: Callable[[float], None] = time.sleep
 
     def arn(self, resource: str) -> str:
         """The ARN of a SageMaker resource of this account and the client's region."""
@@ -116,6 +120,8 @@ def execute(
         raise JobEndedError("Stopped", "Stopped on request.")
     if ended.ended_by == "time limit":
         raise JobEndedError("Stopped", f"{TIME_LIMIT}: the job was stopped after {seconds} seconds.")
+    if ended.code == -signal.SIGKILL:  # nobody here sent it: what remains of a job whose instance is lost
+        raise JobEndedError("Failed", "InternalServerError: the job's process was killed.")
     if ended.code:
         raise JobEndedError(
             "Failed", f"AlgorithmError: {inside.reason(reason_file)}, exit code: {ended.code}"
