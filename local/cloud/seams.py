@@ -20,6 +20,7 @@ from ministack.services import (
     firehose,
     glue,
     kinesis,
+    kms,
     lambda_svc,
     s3,
     scheduler,
@@ -28,10 +29,13 @@ from ministack.services import (
     sts,
     tagging,
 )
-from ministack.services.cloudformation import drift, provisioners, stacks
+from ministack.services.cloudformation import changesets, drift, provisioners, stacks
+from ministack.services.cloudformation import handlers as stack_handlers
+from ministack.services.cloudformation import helpers as stack_helpers
 
 __all__ = [
     "app",
+    "changesets",
     "cloudformation",
     "cloudwatch",
     "cloudwatch_logs",
@@ -43,6 +47,7 @@ __all__ = [
     "iam_actions",
     "iam_evaluator",
     "kinesis",
+    "kms",
     "lambda_runtime",
     "lambda_svc",
     "provisioners",
@@ -55,6 +60,8 @@ __all__ = [
     "sns",
     "sqs",
     "stack",
+    "stack_handlers",
+    "stack_helpers",
     "stacks",
     "sts",
     "tagging",

@@ -1,0 +1,294 @@
+"""Authorization as AWS does it, where MiniStack stops at the request itself.
+
+What one call needs beyond its own action is asked for the same caller: the key of encrypted data, the role that is
+passed on, the database and catalog above a table. What Lambda does with a function's role, logging, tracing, reading
+the queue, is asked for that role. Every decision is recorded (`decisions`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from local.cloud import decisions, roles, seams
+from local.cloud.extensions import Cloud
+from local.cloud.place import ACCOUNT, REGION
+
+Context = dict[str, Any]
+Function = Callable[..., Any]
+
+# Glue operations whose request names its resource indirectly (by the id of a run): operation → ARN, from the request.
+GLUE_RESOURCES: dict[str, Callable[[dict[str, Any]], str]] = {}
+
+# What a call on encrypted data needs from its key. Sources: "Protecting data with SSE-KMS" (Amazon S3), "Permissions to
+# Use User-Generated KMS Keys" (Kinesis Data Streams), "Key management" (Amazon SQS and Amazon SNS Developer Guides).
+_KEY_USES = {
+    "s3:GetObject": ("kms:Decrypt",),
+    "s3:GetObjectVersion": ("kms:Decrypt",),
+    "s3:PutObject": ("kms:GenerateDataKey",),
+    "kinesis:GetRecords": ("kms:Decrypt",),
+    "kinesis:PutRecord": ("kms:GenerateDataKey",),
+    "kinesis:PutRecords": ("kms:GenerateDataKey",),
+    "sqs:ReceiveMessage": ("kms:Decrypt",),
+    "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
+    "sns:Publish": ("kms:GenerateDataKey", "kms:Decrypt"),
+}
+# How each service names a refusal of the key: S3 says AccessDenied.
+_KEY_ERRORS = {
+    "kinesis": "KMSAccessDeniedException",
+    "sqs": "KmsAccessDenied",
+    "sns": "KMSAccessDenied",
+}
+# "Actions, resources, and condition keys for AWS Glue": what stands outside the catalog, by a word of the operation.
+_GLUE_KINDS = {
+    "DataQualityRuleset": "dataQualityRuleset",
+    "Crawler": "crawler",
+    "Job": "job",
+    "Workflow": "workflow",
+    "Trigger": "trigger",
+    "Connection": "connection",
+}
+# Logs checks these on the stream; the group's own ARN does not match a policy on `<group>:*`.
+_LOG_STREAM_ACTIONS = {"CreateLogStream", "DeleteLogStream", "GetLogEvents", "PutLogEvents"}
+
+# A part of a multipart upload is written: S3 must read what it wrote ("Multipart upload API and permissions").
+_multipart: contextvars.ContextVar[bool] = contextvars.ContextVar("multipart", default=False)
+# The action behind the one that was called, when that is what was refused.
+_refused: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("refused", default=None)
+
+
+def install(cloud: Cloud) -> None:
+    """Stand between MiniStack's dispatcher and its policy evaluation."""
+    recorder = decisions.Recorder(cloud.place.folder / decisions.FILE)
+    cloud.closing.callback(recorder.close)
+    seams.replace(seams.iam_evaluator, "enforce", lambda original: _enforcer(original, recorder))
+    seams.replace(seams.iam_actions, "extract_resource_arn", _resources)
+    seams.replace(seams.iam_actions, "request_tag_context", _conditions)
+    seams.replace(seams.iam_actions, "access_denied_response", _refusals)
+    seams.replace(seams.lambda_svc, "_emit_lambda_logs", _logging)
+    seams.replace(seams.sqs, "_receive_messages_for_esm", _polling)
+
+
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+def _enforcer(original: Function, recorder: decisions.Recorder) -> Function:
+    def decide(key: str, action: str, service: str, region: str, resource: str, context: Context) -> Any:
+        denied = original(key, action, service, region, resource_arn=resource, service_context=context)
+        if not isinstance(denied, seams.iam_evaluator.AuthError):
+            who = (seams.iam_evaluator.resolve_caller_identity(key) or {}).get("userArn", "anonymous")
+            recorder.record(decisions.Decision(who, action, resource, context, denied is None))
+        return denied
+
+    def enforce(
+        access_key_id: str,
+        iam_action: str,
+        service: str,
+        region: str,
+        resource_arn: str = "*",
+        service_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        context = _tags(resource_arn) | dict(service_context or {})
+        _refused.set(None)
+        if seams.iam_evaluator.is_root_access_key(access_key_id or ""):  # no policy applies to the root user
+            return original(
+                access_key_id, iam_action, service, region, resource_arn=resource_arn, service_context=context
+            )
+        denied = decide(access_key_id, iam_action, service, region, resource_arn, context)
+        if denied is not None:
+            return denied
+        for action, resource, conditions in _implied(iam_action, resource_arn, context):
+            denied = decide(
+                access_key_id, action, action.partition(":")[0], region, resource, dict(conditions)
+            )
+            if denied is not None:
+                _refused.set((action, resource))
+                return denied
+        return None
+
+    return enforce
+
+
+def _implied(action: str, resource: str, context: Context) -> Iterator[tuple[str, str, Context]]:
+    service = action.partition(":")[0]
+    for needed in _KEY_USES.get(action, ()):
+        if key := _key(service, resource, context):
+            yield needed, key, {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
+    if action == "s3:PutObject" and _multipart.get() and (key := _key(service, resource, context)):
+        yield "kms:Decrypt", key, {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
+    if role := context.get("cloudformation:RoleArn"):
+        yield "iam:PassRole", role, {"iam:PassedToService": "cloudformation.amazonaws.com"}
+    kind, *names = resource.partition(f":glue:{REGION}:{ACCOUNT}:")[2].split("/")
+    # "Specifying AWS Glue resource ARNs": what is done to a table is done to its database and to the catalog, too.
+    if kind == "table":
+        yield action, _glue(f"database/{names[0]}"), context
+    if kind in {"table", "database", "connection"}:
+        yield action, _glue("catalog"), context
+
+
+def _tags(resource: str) -> Context:
+    """`aws:ResourceTag/...` of a SageMaker resource, so that the record holds what the decision saw."""
+    if not resource.startswith("arn:aws:sagemaker:"):
+        return {}
+    tags: dict[str, str] = seams.tagging.resource_tags(resource) or {}
+    return {f"aws:ResourceTag/{name}": value for name, value in tags.items()}
+
+
+def _key(service: str, resource: str, context: Context) -> str | None:
+    """The ARN of the customer's key that encrypts a resource; None if there is none."""
+    name = resource.rpartition(":")[2].removeprefix("stream/")
+    if service == "s3":
+        bucket, _, path = name.partition("/")
+        if context.get("s3:x-amz-server-side-encryption") == "AES256":
+            return None
+        stored = seams.s3._buckets.get(bucket, {}).get("objects", {}).get(path)
+        reads = stored is not None and "s3:x-amz-server-side-encryption" not in context
+        headers = seams.s3._stored_sse_headers(stored) if reads else {}
+        headers = headers or seams.s3._bucket_default_sse_headers(bucket)
+        key = headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+    elif service == "kinesis":
+        key = seams.kinesis._streams.get(name, {}).get("KeyId")
+    elif service == "sqs":
+        key = (seams.sqs._queue_by_arn(resource) or {}).get("attributes", {}).get("KmsMasterKeyId")
+    else:
+        key = seams.sns._topics.get(resource, {}).get("attributes", {}).get("KmsMasterKeyId")
+    found = seams.kms._resolve_key(key) if key else None
+    return found["Arn"] if found else None
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+def _resources(original: Function) -> Function:
+    def extract_resource_arn(
+        service: str,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        query_params: dict[str, Any],
+        region: str,
+        account_id: str,
+    ) -> str:
+        found: str = original(service, method, path, headers, body, query_params, region, account_id)
+        operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service == "glue":
+            return _glue_resource(operation, json.loads(body or b"{}"))
+        if service == "logs" and operation in _LOG_STREAM_ACTIONS:
+            return f"{found}:log-stream:{json.loads(body or b'{}').get('logStreamName', '')}"
+        return found
+
+    return extract_resource_arn
+
+
+def _glue_resource(operation: str, request: dict[str, Any]) -> str:
+    if known := GLUE_RESOURCES.get(operation):
+        return known(request)
+    for word, kind in _GLUE_KINDS.items():
+        if word in operation:
+            listed = request.get("RulesetNames") or [None]
+            name = request.get("Name") or request.get(f"{word}Name") or listed[0]
+            # Lists, and CreateCrawler, take no resource ("Actions, resources, and condition keys for AWS Glue").
+            return _glue(f"{kind}/{name}") if name and operation != "CreateCrawler" else "*"
+    if "Table" in operation or "Partition" in operation:
+        table = request.get("TableName") or request.get("Name") or request.get("TableInput", {}).get("Name")
+        return _glue(f"table/{request.get('DatabaseName')}/{table or '*'}")
+    if "Database" in operation:
+        name = request.get("Name") or request.get("DatabaseInput", {}).get("Name")
+        return _glue(f"database/{name}" if name else "catalog")
+    if "Tag" in operation and "ResourceArn" in request:
+        return str(request["ResourceArn"])
+    return "*"
+
+
+def _glue(resource: str) -> str:
+    return f"arn:aws:glue:{REGION}:{ACCOUNT}:{resource}"
+
+
+def _conditions(original: Function) -> Function:
+    def request_tag_context(service: str, iam_action: str, body: bytes, params: dict[str, Any]) -> Context:
+        found: Context = dict(original(service, iam_action, body, params))
+        _multipart.set(service == "s3" and bool({"uploads", "uploadId"} & params.keys()))
+        if service == "cloudformation" and params.get("RoleARN"):
+            found["cloudformation:RoleArn"] = params["RoleARN"][0]
+        if iam_action == "cloudwatch:PutMetricData":
+            given = params.get("Namespace")  # older clients speak the query protocol, newer ones JSON
+            found["cloudwatch:namespace"] = given[0] if given else json.loads(body).get("Namespace")
+        return found
+
+    return request_tag_context
+
+
+def _refusals(original: Function) -> Function:
+    def access_denied_response(
+        service: str, action: str, principal_arn: str, request_id: str, **more: Any
+    ) -> Any:
+        if refused := _refused.get():  # the message names the action behind the call, as AWS's does
+            action, more["resource_arn"] = refused
+            more["message"] = seams.iam_actions.identity_denial_message(
+                action, principal_arn, more["resource_arn"], more.get("explicit_deny", False)
+            )
+            if action.startswith("kms:"):
+                more["error_code"] = _KEY_ERRORS.get(service, "")
+        return original(service, action, principal_arn, request_id, **more)
+
+    return access_denied_response
+
+
+# --- what Lambda does with a function's role -------------------------------------------------------------------------
+
+
+def _logging(original: Function) -> Function:
+    def emit_logs(function: dict[str, Any], *arguments: Any, **more: Any) -> None:
+        config = function.get("config") or function
+        name = config["FunctionName"]
+        session = _function_session(config["Role"], name)
+        group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
+        stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:{name}"
+        if (config.get("TracingConfig") or {}).get("Mode") == "Active":
+            for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords"):
+                _may(session, action, "*")
+        if all(_may(session, action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")):
+            original(function, *arguments, **more)
+
+    return emit_logs
+
+
+def _polling(original: Function) -> Function:
+    def receive(queue_url: str, max_number: int) -> list[dict[str, Any]]:
+        # "Configuring a queue to use with Lambda": the execution role needs these three, and the queue's key.
+        attributes = seams.sqs._queues[queue_url]["attributes"]
+        session = _consumer(attributes["QueueArn"])
+        needed = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+        if session and not all(_may(session, action, attributes["QueueArn"]) for action in needed):
+            return []
+        received: list[dict[str, Any]] = original(queue_url, max_number)
+        return received
+
+    return receive
+
+
+def _consumer(queue_arn: str) -> roles.Session | None:
+    """A session of the function that a mapping feeds from the queue."""
+    for _account, _region, mapping in seams.lambda_svc._iter_all_esms():
+        if mapping.get("EventSourceArn") == queue_arn:
+            function, _ = seams.lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], None)
+            if function:
+                return _function_session(function["config"]["Role"], function["config"]["FunctionName"])
+    return None
+
+
+@functools.cache
+def _function_session(role_arn: str, function: str) -> roles.Session:
+    return roles.assume(role_arn, function)
+
+
+def _may(session: roles.Session, action: str, resource: str) -> bool:
+    try:
+        session.authorize(action, resource)
+    except roles.AccessDeniedError:
+        return False
+    return True

@@ -1,0 +1,371 @@
+"""A call by a role is denied here as AWS denies it: by its own action, and by what the action needs beyond itself."""
+
+import io
+import itertools
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from local.cloud import decisions
+from local.cloud.place import ACCOUNT, REGION, Place
+
+NUMBERS = itertools.count()
+Statements = dict[str, Any]
+
+
+def allow(action: str | list[str], *resources: str, condition: dict[str, Any] | None = None) -> Statements:
+    return {"Effect": "Allow", "Action": action, "Resource": list(resources) or ["*"]} | (
+        {"Condition": condition} if condition else {}
+    )
+
+
+def glue(resource: str) -> str:
+    return f"arn:aws:glue:{REGION}:{ACCOUNT}:{resource}"
+
+
+@pytest.fixture
+def role(client) -> Callable[..., str]:
+    """`role(allow("s3:GetObject", ...))`: the ARN of a new role with these statements."""
+
+    def make(*statements: Statements, service: str = "lambda") -> str:
+        iam, name = client("iam"), f"tried-{next(NUMBERS)}"
+        trust = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+        trust |= {"Principal": {"Service": f"{service}.amazonaws.com", "AWS": ACCOUNT}}
+        arn: str = iam.create_role(
+            RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
+        )["Role"]["Arn"]
+        if statements:
+            iam.put_role_policy(
+                RoleName=name, PolicyName="p", PolicyDocument=json.dumps({"Statement": statements})
+            )
+        return arn
+
+    return make
+
+
+@pytest.fixture
+def session(cloud: Place, client) -> Callable[[str, str], Any]:
+    """`session("s3", role_arn)`: a client that signs as the role. Never the root user: it passes everything."""
+
+    def get(service: str, role_arn: str) -> Any:
+        keys = client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")["Credentials"]
+        return boto3.client(
+            service,
+            region_name=REGION,
+            endpoint_url=cloud.url,
+            verify=str(cloud.certificate),
+            aws_access_key_id=keys["AccessKeyId"],
+            aws_secret_access_key=keys["SecretAccessKey"],
+            aws_session_token=keys["SessionToken"],
+        )
+
+    return get
+
+
+@pytest.fixture
+def acting(role, session) -> Callable[..., Any]:
+    """`acting("s3", allow(...))`: a client of a new role with these statements."""
+    return lambda service, *statements: session(service, role(*statements))
+
+
+@pytest.fixture
+def key(client) -> str:
+    arn: str = client("kms").create_key()["KeyMetadata"]["Arn"]
+    return arn
+
+
+@pytest.fixture
+def bucket(client) -> str:
+    name = f"tried-{next(NUMBERS)}"
+    client("s3").create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def encrypted(client, bucket, key) -> str:
+    default = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    client("s3").put_bucket_encryption(
+        Bucket=bucket,
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": default}]},
+    )
+    return bucket
+
+
+def refusal(call: Callable[[], Any]) -> tuple[str, str]:
+    """The code and the message of the error that the call must raise."""
+    with pytest.raises(ClientError) as raised:
+        call()
+    return raised.value.response["Error"]["Code"], raised.value.response["Error"]["Message"]
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+# --- a call's own action ---------------------------------------------------------------------------------------------
+
+
+def test_a_role_without_the_permission_is_denied_with_awss_error(acting, bucket) -> None:
+    s3 = acting("s3", allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*"))
+    code, message = refusal(lambda: s3.put_object(Bucket=bucket, Key="k", Body=b""))
+    assert code == "AccessDenied"
+    assert "is not authorized to perform: s3:PutObject" in message
+    assert "because no identity-based policy allows the s3:PutObject action" in message
+
+
+@pytest.mark.parametrize(
+    ("operation", "resource"),
+    [
+        (lambda glue: glue.get_crawler(Name="mine"), "crawler/mine"),
+        (lambda glue: glue.get_job(JobName="mine"), "job/mine"),
+        (lambda glue: glue.get_workflow(Name="mine"), "workflow/mine"),
+        (lambda glue: glue.get_trigger(Name="mine"), "trigger/mine"),
+        (lambda glue: glue.delete_data_quality_ruleset(Name="mine"), "dataQualityRuleset/mine"),
+    ],
+)
+def test_glue_checks_the_arn_of_the_service_authorization_reference(acting, operation, resource) -> None:
+    actions = [f"glue:Get{kind}" for kind in ("Crawler", "Job", "Workflow", "Trigger")]
+    actions.append("glue:DeleteDataQualityRuleset")
+    with pytest.raises(ClientError) as raised:  # it is allowed, and there is no such thing
+        operation(acting("glue", allow(actions, glue(resource))))
+    assert raised.value.response["Error"]["Code"] != "AccessDeniedException"
+    assert (
+        refusal(lambda: operation(acting("glue", allow(actions, glue(resource + "s")))))[0]
+        == "AccessDeniedException"
+    )
+
+
+def test_a_table_needs_its_database_and_the_catalog_too(acting, client) -> None:
+    client("glue").create_database(DatabaseInput={"Name": "d"})
+    client("glue").create_table(DatabaseName="d", TableInput={"Name": "t"})
+    levels = [glue("table/d/t"), glue("database/d"), glue("catalog")]
+    assert (
+        acting("glue", allow("glue:GetTable", *levels)).get_table(DatabaseName="d", Name="t")["Table"]["Name"]
+        == "t"
+    )
+    for missing in levels:
+        less = acting("glue", allow("glue:GetTable", *(level for level in levels if level != missing)))
+        code, message = refusal(lambda less=less: less.get_table(DatabaseName="d", Name="t"))
+        assert code == "AccessDeniedException"
+        assert "glue:GetTable" in message
+
+
+def test_a_metric_may_be_put_into_the_namespace_of_the_condition_only(acting) -> None:
+    statement = allow(
+        "cloudwatch:PutMetricData", condition={"StringEquals": {"cloudwatch:namespace": "Ours"}}
+    )
+    cloudwatch = acting("cloudwatch", statement)
+    data = [{"MetricName": "m", "Value": 1}]
+    cloudwatch.put_metric_data(Namespace="Ours", MetricData=data)
+    code, _ = refusal(lambda: cloudwatch.put_metric_data(Namespace="Theirs", MetricData=data))
+    assert code == "AccessDeniedException"
+
+
+def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> None:
+    client("logs").create_log_group(logGroupName="/ours")
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/ours"
+    logs = acting("logs", allow("logs:CreateLogStream", f"{group}:*"))  # as Fn::GetAtt LogGroup.Arn gives it
+    logs.create_log_stream(logGroupName="/ours", logStreamName="s")
+    other = acting("logs", allow("logs:CreateLogStream", f"{group}:log-stream:other"))
+    assert refusal(lambda: other.create_log_stream(logGroupName="/ours", logStreamName="t"))[0] == (
+        "AccessDeniedException"
+    )
+
+
+# --- what stands behind it -------------------------------------------------------------------------------------------
+
+
+class TestUpdateStack:
+    """The release function's permission is bound to one role, which it must also be able to pass."""
+
+    @pytest.fixture
+    def stack(self, client) -> str:
+        name = f"tried-{next(NUMBERS)}"
+        body = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+        client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(body))
+        client("cloudformation").get_waiter("stack_create_complete").wait(StackName=name)
+        return name
+
+    @pytest.fixture
+    def update_role(self, role) -> str:
+        return role(allow("sns:*"), service="cloudformation")
+
+    @pytest.fixture
+    def update(self, update_role) -> Statements:
+        return allow(
+            "cloudformation:UpdateStack",
+            f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:stack/*",
+            condition={"StringEquals": {"cloudformation:RoleArn": update_role}},
+        )
+
+    @pytest.fixture
+    def passing(self, update_role) -> Statements:
+        service = {"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}}
+        return allow("iam:PassRole", update_role, condition=service)
+
+    @staticmethod
+    def changed(name: str) -> dict[str, str]:
+        body = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": "x"}}}}
+        return {"StackName": name, "TemplateBody": json.dumps(body)}
+
+    def test_with_the_role_it_is_accepted(self, acting, stack, update, passing, update_role, client) -> None:
+        acting("cloudformation", update, passing).update_stack(**self.changed(stack), RoleARN=update_role)
+        client("cloudformation").get_waiter("stack_update_complete").wait(StackName=stack)
+
+    def test_without_a_role_it_is_denied(self, acting, stack, update, passing) -> None:
+        cloudformation = acting("cloudformation", update, passing)
+        code, message = refusal(lambda: cloudformation.update_stack(**self.changed(stack)))
+        assert code == "AccessDenied"
+        assert "cloudformation:UpdateStack" in message
+
+    def test_with_another_role_it_is_denied(self, acting, stack, update, passing, role) -> None:
+        other = role(allow("*"), service="cloudformation")
+        cloudformation = acting("cloudformation", update, passing)
+        code, message = refusal(lambda: cloudformation.update_stack(**self.changed(stack), RoleARN=other))
+        assert code == "AccessDenied"
+        assert "cloudformation:UpdateStack" in message
+
+    def test_who_may_not_pass_the_role_is_denied(self, acting, stack, update, update_role) -> None:
+        cloudformation = acting("cloudformation", update)
+        code, message = refusal(
+            lambda: cloudformation.update_stack(**self.changed(stack), RoleARN=update_role)
+        )
+        assert code == "AccessDenied"
+        assert f"is not authorized to perform: iam:PassRole on resource: {update_role}" in message
+
+
+class TestKeys:
+    """Encrypted data needs its key, for the caller itself."""
+
+    def objects(self, bucket: str) -> Statements:
+        return allow(["s3:GetObject", "s3:PutObject"], f"arn:aws:s3:::{bucket}/*")
+
+    def test_reading_and_writing_an_encrypted_object_needs_the_key(self, acting, encrypted, key) -> None:
+        writer = acting("s3", self.objects(encrypted), allow("kms:GenerateDataKey", key))
+        writer.put_object(Bucket=encrypted, Key="k", Body=b"x")
+        code, message = refusal(lambda: writer.get_object(Bucket=encrypted, Key="k"))
+        assert code == "AccessDenied"
+        assert f"is not authorized to perform: kms:Decrypt on resource: {key}" in message
+        reader = acting("s3", self.objects(encrypted), allow("kms:Decrypt", key))
+        assert reader.get_object(Bucket=encrypted, Key="k")["Body"].read() == b"x"
+        assert "kms:GenerateDataKey" in refusal(lambda: reader.put_object(Bucket=encrypted, Key="k"))[1]
+
+    def test_an_upload_in_parts_needs_to_decrypt_as_well(self, acting, encrypted, key) -> None:
+        s3 = acting("s3", self.objects(encrypted), allow("kms:GenerateDataKey", key))
+        code, message = refusal(lambda: s3.create_multipart_upload(Bucket=encrypted, Key="k"))
+        assert (code, "kms:Decrypt" in message) == ("AccessDenied", True)
+
+    def test_an_unencrypted_bucket_needs_no_key(self, acting, bucket) -> None:
+        s3 = acting("s3", self.objects(bucket))
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
+
+    def test_an_encrypted_stream_needs_the_key(self, acting, client, key) -> None:
+        client("kinesis").create_stream(StreamName="encrypted", ShardCount=1)
+        client("kinesis").start_stream_encryption(StreamName="encrypted", EncryptionType="KMS", KeyId=key)
+        record = {"StreamName": "encrypted", "Data": b"x", "PartitionKey": "p"}
+        put = allow("kinesis:PutRecord", f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/encrypted")
+        acting("kinesis", put, allow("kms:GenerateDataKey", key)).put_record(**record)
+        code, message = refusal(lambda: acting("kinesis", put).put_record(**record))
+        assert code == "KMSAccessDeniedException"
+        assert "kms:GenerateDataKey" in message
+
+    def test_an_encrypted_queue_and_topic_need_the_key(self, acting, client, key) -> None:
+        attributes = {"KmsMasterKeyId": key}
+        queue = client("sqs").create_queue(QueueName="encrypted", Attributes=attributes)["QueueUrl"]
+        topic = client("sns").create_topic(Name="encrypted", Attributes=attributes)["TopicArn"]
+        uses = allow(["kms:Decrypt", "kms:GenerateDataKey"], key)
+        acting("sqs", allow("sqs:SendMessage"), uses).send_message(QueueUrl=queue, MessageBody="m")
+        acting("sns", allow("sns:Publish"), uses).publish(TopicArn=topic, Message="m")
+        sqs, sns = acting("sqs", allow("sqs:SendMessage")), acting("sns", allow("sns:Publish"))
+        assert "KmsAccessDenied" in refusal(lambda: sqs.send_message(QueueUrl=queue, MessageBody="m"))[0]
+        assert refusal(lambda: sns.publish(TopicArn=topic, Message="m"))[0] == "KMSAccessDenied"
+
+
+# --- what Lambda does with a function's role ---------------------------------------------------------------------------
+
+LOGS = allow(["logs:CreateLogStream", "logs:PutLogEvents"], f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:*")
+QUEUE = allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"])
+
+
+@pytest.fixture
+def function(client, role) -> Callable[..., str]:
+    def make(*statements: Statements, **settings: Any) -> str:
+        packed, name = io.BytesIO(), f"tried-{next(NUMBERS)}"
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("f.py", "def handler(event, context):\n    print('it ran')\n")
+        client("lambda").create_function(
+            FunctionName=name,
+            Role=role(*statements),
+            Runtime="python3.11",
+            Handler="f.handler",
+            Code={"ZipFile": packed.getvalue()},
+            **settings,
+        )
+        client("lambda").get_waiter("function_active_v2").wait(FunctionName=name)
+        return name
+
+    return make
+
+
+def logged(client, name: str) -> bool:
+    found = client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{name}")["logGroups"]
+    return bool(found)
+
+
+def test_a_function_logs_if_its_role_may(client, function) -> None:
+    may, may_not = function(LOGS), function()
+    for name in (may, may_not):
+        client("lambda").invoke(FunctionName=name)
+    assert logged(client, may)
+    assert not logged(client, may_not)
+
+
+@pytest.mark.parametrize("missing", [None, "sqs:ReceiveMessage", "sqs:DeleteMessage", "kms:Decrypt"])
+def test_a_mapping_reads_its_queue_with_the_functions_role(client, function, key, missing) -> None:
+    granted = [*QUEUE["Action"], "kms:Decrypt"]
+    name = function(LOGS, allow([action for action in granted if action != missing]))
+    queue = client("sqs").create_queue(QueueName=name, Attributes={"KmsMasterKeyId": key})["QueueUrl"]
+    client("lambda").create_event_source_mapping(
+        FunctionName=name, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+    )
+    client("sqs").send_message(QueueUrl=queue, MessageBody="m")
+    if missing:
+        assert not eventually(lambda: logged(client, name), seconds=2.5)
+    else:
+        assert eventually(lambda: logged(client, name))
+
+
+# --- the record --------------------------------------------------------------------------------------------------------
+
+
+def test_every_decision_is_on_record_with_what_it_rests_on(
+    cloud, client, role, session, function, encrypted, key
+) -> None:
+    arn = role(allow("s3:PutObject", f"arn:aws:s3:::{encrypted}/*"))
+    refusal(lambda: session("s3", arn).put_object(Bucket=encrypted, Key="k", Body=b""))
+    name = function(LOGS, TracingConfig={"Mode": "Active"})
+    client("lambda").invoke(FunctionName=name)
+    found = decisions.read(cloud.folder / decisions.FILE)
+    asked = [d for d in found if arn.endswith(f"/{d.role}")]
+    assert [(d.action, d.resource, d.allowed) for d in asked] == [
+        ("s3:PutObject", f"arn:aws:s3:::{encrypted}/k", True),
+        ("kms:GenerateDataKey", key, False),
+    ]
+    assert asked[1].context == {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+    of_function = {(d.action, d.allowed) for d in found if d.principal.endswith(f"/{name}")}
+    assert of_function == {
+        ("xray:PutTraceSegments", False),
+        ("xray:PutTelemetryRecords", False),
+        ("logs:CreateLogStream", True),
+        ("logs:PutLogEvents", True),
+    }

@@ -1,0 +1,80 @@
+"""MiniStack still has each private name that we use, with the parameters that we rely on.
+
+Whoever uses another one in `local/cloud` adds it here: a function with its leading parameters, anything else with None.
+"""
+
+import json
+import subprocess
+
+import pytest
+
+from local.cloud.lifecycle import PYTHON
+from local.cloud.place import ROOT
+
+NAMES: dict[str, str | None] = {
+    # authorization
+    "iam_actions.access_denied_response": "service action principal_arn request_id",
+    "iam_actions.extract_resource_arn": "service method path headers body query_params region account_id",
+    "iam_actions.identity_denial_message": "action principal_arn resource explicit_deny",
+    "iam_actions.request_tag_context": "service iam_action body params",
+    "iam_evaluator.AuthError": None,
+    "iam_evaluator.enforce": "access_key_id iam_action service region resource_arn service_context",
+    "iam_evaluator.is_root_access_key": "access_key_id",
+    "iam_evaluator.resolve_caller_identity": "access_key_id",
+    "kinesis._streams": None,
+    "kms._resolve_key": "key_id_or_arn",
+    "lambda_svc._emit_lambda_logs": "func request_id log_text error duration_ms log_source",
+    "lambda_svc._get_func_record_for_qualifier": "name qualifier",
+    "lambda_svc._iter_all_esms": "",
+    "s3._bucket_default_sse_headers": "bucket_name",
+    "s3._buckets": None,
+    "s3._stored_sse_headers": "obj",
+    "sns._topics": None,
+    "sqs._queue_by_arn": "arn",
+    "sqs._queues": None,
+    "sqs._receive_messages_for_esm": "queue_url max_number",
+    "sts.register_session": "access_key session",
+    "tagging._RESOURCE_TAG_COLLECTORS": None,
+    "tagging.resource_tags": "arn",
+    # iam_report
+    "iam_evaluator.EvalContext": "principal_arn principal_type principal_account action resource_arn region",
+    "iam_evaluator.evaluate": "ctx policies",
+    "iam_evaluator.parse_policy_document": "doc",
+}
+# Prints, for each name, its parameters, None for what is not callable, and nothing for what does not exist.
+LOOK = """
+import inspect, json, sys
+from local.cloud import seams
+found = {}
+for name in json.load(sys.stdin):
+    module, _, attribute = name.partition(".")
+    if hasattr(getattr(seams, module), attribute):
+        value = getattr(getattr(seams, module), attribute)
+        found[name] = list(inspect.signature(value).parameters) if callable(value) else None
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory) -> dict[str, list[str] | None]:
+    home = tmp_path_factory.mktemp("seams")
+    environment = {"HOME": str(home), "TMPDIR": str(home), "STATE_DIR": str(home), "S3_DATA_DIR": str(home)}
+    done = subprocess.run(
+        [PYTHON, "-c", LOOK],
+        cwd=ROOT,
+        env=environment,
+        input=json.dumps(list(NAMES)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, list[str] | None] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize(("name", "parameters"), NAMES.items(), ids=list(NAMES))
+def test_ministack_has(ministack, name, parameters) -> None:
+    assert name in ministack
+    if parameters is not None:
+        expected = parameters.split()
+        assert ministack[name][: len(expected)] == expected
