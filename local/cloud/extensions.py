@@ -22,6 +22,8 @@ EXTENSIONS: tuple[str, ...] = (
     "types_watch",
     "types_pending",
     "sagemaker",
+    "stream",
+    "metrics",
 )
 
 
