@@ -24,6 +24,7 @@ EXTENSIONS: tuple[str, ...] = (
     "sagemaker",
     "stream",
     "metrics",
+    "archive",
 )
 
 

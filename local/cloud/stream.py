@@ -86,10 +86,12 @@ class Reader:
             if not self._after(1):
                 _arrived.wait(seconds)
 
-    def skip_to_latest(self) -> None:
-        """Read only what arrives from now on."""
-        if records := self._records():
-            self.position = records[-1]["SequenceNumber"]
+    def skip_before(self, moment: float) -> None:
+        """Read only what arrived from a moment on (seconds of the epoch)."""
+        for record in self._records():
+            if record["ApproximateArrivalTimestamp"] >= moment:
+                break
+            self.position = record["SequenceNumber"]
 
     def _after(self, limit: int) -> list[Record]:
         records = self._records()
@@ -164,7 +166,7 @@ class Lane:
         reader = Reader(mapping["EventSourceArn"], self._shard_id, session, position)
         reader.open()
         if not position and mapping.get("StartingPosition") == "LATEST":
-            reader.skip_to_latest()
+            reader.skip_before(time.time())
         return reader
 
     def _collect(self, mapping: dict[str, Any], reader: Reader) -> list[Record]:

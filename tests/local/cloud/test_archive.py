@@ -1,0 +1,109 @@
+"""Firehose: one compressed object a buffer, in folders by time, written as its role."""
+
+import gzip
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.local.cloud.test_stream import ACCOUNT, READER, eventually
+
+Client = Callable[[str], Any]
+
+
+class Delivery:
+    """A stream and its archive in a bucket."""
+
+    def __init__(self, client: Client, actions: list[str], seconds: int = 60, **settings: Any) -> None:
+        self.client, self.name = client, f"f{uuid.uuid4().hex[:8]}"
+        self.stream_arn = f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{self.name}"
+        self.bucket_arn = f"arn:aws:s3:::{self.name}"
+        client("s3").create_bucket(Bucket=self.name)
+        client("kinesis").create_stream(StreamName=self.name, ShardCount=2)
+        client("logs").create_log_group(logGroupName=self.name)
+        client("logs").create_log_stream(logGroupName=self.name, logStreamName="s")
+        client("iam").create_role(RoleName=self.name, AssumeRolePolicyDocument="{}")
+        self.allow("logs:PutLogEvents", *actions)
+        role = f"arn:aws:iam::{ACCOUNT}:role/{self.name}"
+        client("firehose").create_delivery_stream(
+            DeliveryStreamName=self.name,
+            DeliveryStreamType="KinesisStreamAsSource",
+            KinesisStreamSourceConfiguration={"KinesisStreamARN": self.stream_arn, "RoleARN": role},
+            ExtendedS3DestinationConfiguration={
+                "BucketARN": self.bucket_arn,
+                "RoleARN": role,
+                "Prefix": "stream/hour=!{timestamp:HH}/",
+                "CompressionFormat": "GZIP",
+                "BufferingHints": {"IntervalInSeconds": seconds, "SizeInMBs": 1},
+                "ProcessingConfiguration": {
+                    "Enabled": True,
+                    "Processors": [{"Type": "AppendDelimiterToRecord"}],
+                },
+                "CloudWatchLoggingOptions": {
+                    "Enabled": True,
+                    "LogGroupName": self.name,
+                    "LogStreamName": "s",
+                },
+                **settings,
+            },
+        )
+
+    def allow(self, *actions: str) -> None:
+        resources = [self.stream_arn, f"{self.bucket_arn}/stream/*", "arn:aws:logs:*:*:*"]
+        statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self.client("iam").put_role_policy(RoleName=self.name, PolicyName="p", PolicyDocument=document)
+
+    def put(self, *data: str) -> None:
+        records = [{"Data": text.encode(), "PartitionKey": text[:9]} for text in data]
+        self.client("kinesis").put_records(StreamName=self.name, Records=records)
+
+    def objects(self) -> dict[str, bytes]:
+        s3 = self.client("s3")
+        found = s3.list_objects_v2(Bucket=self.name).get("Contents", [])
+        return {o["Key"]: s3.get_object(Bucket=self.name, Key=o["Key"])["Body"].read() for o in found}
+
+
+def test_a_buffer_of_a_minute_becomes_one_object_after_a_second(client: Client) -> None:
+    delivery = Delivery(client, [*READER, "s3:PutObject"])
+    delivery.put("a", "b")
+    delivery.put("c")
+    [(key, body)] = eventually(delivery.objects).items()
+    assert key.startswith("stream/hour=")
+    assert key.endswith(".gz")
+    assert sorted(gzip.decompress(body).splitlines()) == [b"a", b"b", b"c"]
+    assert gzip.decompress(body).endswith(b"\n")
+
+
+def test_a_full_buffer_is_written_before_its_time(client: Client) -> None:
+    delivery = Delivery(client, [*READER, "s3:PutObject"], seconds=900)
+    delivery.put(*[letter * 300_000 for letter in "abcd"])
+    assert eventually(delivery.objects)
+
+
+def test_without_permission_the_log_says_so_and_nothing_is_lost(client: Client) -> None:
+    delivery = Delivery(client, READER)
+    delivery.put("a")
+
+    def log() -> list[str]:
+        events = client("logs").get_log_events(logGroupName=delivery.name, logStreamName="s")["events"]
+        return [event["message"] for event in events]
+
+    assert eventually(lambda: [line for line in log() if "s3:PutObject" in line])
+    assert delivery.objects() == {}
+    delivery.allow("logs:PutLogEvents", "s3:PutObject", *READER)
+    [body] = eventually(delivery.objects).values()
+    assert gzip.decompress(body) == b"a\n"
+
+
+@pytest.mark.parametrize("unknown", ["DataFormatConversionConfiguration"])
+def test_what_is_not_implemented_is_named(client: Client, unknown: str) -> None:
+    delivery = Delivery(client, [*READER, "s3:PutObject"], **{unknown: {"Enabled": True}})
+
+    def log() -> list[str]:
+        events = client("logs").get_log_events(logGroupName=delivery.name, logStreamName="s")["events"]
+        return [event["message"] for event in events]
+
+    assert eventually(lambda: [line for line in log() if unknown in line])
