@@ -14,7 +14,12 @@ EXTENSIONS: tuple[str, ...] = (
     "authorization",
     "clock",
     "events",
+    "stream",
+    "metrics",
+    "archive",
+    "alarms",
     "resources",
+    "repairs",
     "stack_events",
     "stack_roles",
     "types_glue",
@@ -22,9 +27,7 @@ EXTENSIONS: tuple[str, ...] = (
     "types_watch",
     "types_pending",
     "sagemaker",
-    "stream",
-    "metrics",
-    "archive",
+    "glue.api",
 )
 
 

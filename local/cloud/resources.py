@@ -113,6 +113,36 @@ def register(
     _threaded.add(resource_type)
 
 
+def extend(resource_type: str, mend: Callable[[Request, str, Properties], None]) -> None:
+    """Let `mend(request, physical_id, old_properties)` follow each create and update of a type that MiniStack has."""
+    handler = seams.provisioners._RESOURCE_HANDLERS[resource_type]
+
+    def make(logical_id: str, properties: Properties, stack: str) -> tuple[str, dict[str, Any]]:
+        physical_id, attributes = handler["create"](logical_id, properties, stack)
+        try:
+            mend(Request(stack, logical_id, properties), physical_id, {})
+        except Exception:
+            handler["delete"](physical_id, properties)  # CloudFormation does not know it yet
+            raise
+        return physical_id, attributes
+
+    def change(
+        physical_id: str, old: Properties, new: Properties, stack: str, logical_id: str
+    ) -> tuple[str, dict[str, Any]]:
+        also = (logical_id,) if handler.get("update_with_logical_id") else ()
+        new_id, attributes = handler["update"](physical_id, old, new, stack, *also)
+        mend(Request(stack, logical_id, new), new_id, old if new_id == physical_id else {})
+        return new_id, attributes
+
+    seams.provisioners._RESOURCE_HANDLERS[resource_type] = {
+        **handler,
+        "create": make,
+        "update": change,
+        "update_with_logical_id": True,
+    }
+    _threaded.add(resource_type)
+
+
 def install(cloud: Cloud) -> None:
     """Run our types on threads: CloudFormation runs its own on the event loop, where nothing may wait."""
     _place[:] = [cloud.place]

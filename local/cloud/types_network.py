@@ -8,8 +8,24 @@ from typing import Any
 from local.cloud import resources
 from local.cloud.resources import Properties, Request
 
-_RULE = "GroupId IpProtocol FromPort ToPort CidrIp CidrIpv6 SourceSecurityGroupId DestinationSecurityGroupId".split()
-_FLOW_LOG = "ResourceId ResourceType TrafficType LogDestination LogDestinationType LogGroupName".split()
+_RULE = (
+    "GroupId",
+    "IpProtocol",
+    "FromPort",
+    "ToPort",
+    "CidrIp",
+    "CidrIpv6",
+    "SourceSecurityGroupId",
+    "DestinationSecurityGroupId",
+)
+_FLOW_LOG = (
+    "ResourceId",
+    "ResourceType",
+    "TrafficType",
+    "LogDestination",
+    "LogDestinationType",
+    "LogGroupName",
+)
 
 
 def install(_cloud: object) -> None:
