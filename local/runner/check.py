@@ -94,29 +94,35 @@ def refusals(step: Step, arguments: Mapping[str, Any], service: Any) -> list[str
 
 
 def refuse_uninterpreted(
-    definition: Definition, service: Any, values: Mapping[str, Any], *, images: Collection[str]
+    definition: Definition, service: Any, values: Mapping[str, Any], *, images: Collection[str] | None
 ) -> None:
     """Raise `UnsupportedError` for a request that needs more than one local process with files.
 
-    And `DefinitionError` for one in an image for which no interpreter stands. Expects a definition without findings.
+    And `DefinitionError` for one in an image for which no interpreter stands (`images`; None: whoever runs the job
+    knows). Expects a definition without findings.
     """
     samples = _Samples(definition, service, values)
     for step in definition.steps.values():
         arguments = resolve(step.arguments, samples)
-        for path, interpreted in _INTERPRETED.get(step.type, {}).items():
-            for value in _found(arguments, path.replace("[*]", ".*").split(".")):
-                if value not in interpreted:
-                    can = f"only {', '.join(map(repr, interpreted))} is" if interpreted else "nothing is"
-                    raise UnsupportedError(f"step {step.name}: {path} = {value!r}: {can} interpreted here.")
-        if lacking := _LACKS[step.type](arguments) if step.type in _LACKS else "":
-            raise UnsupportedError(f"step {step.name}: {lacking}")
-        if place := IMAGES.get(step.type):
+        if refused := uninterpreted(step.type, arguments):
+            raise UnsupportedError(f"step {step.name}: {refused}")
+        if images is not None and (place := IMAGES.get(step.type)):
             image = next(_found(arguments, place.split(".")), None)
             if image not in images:
                 known = ", ".join(images) or "none"
                 raise DefinitionError(
                     f"step {step.name}: no interpreter stands for image {image}. Mapped: {known}."
                 )
+
+
+def uninterpreted(kind: str, arguments: Mapping[str, Any]) -> str:
+    """What a request of a step's kind asks beyond one local process with files, in a sentence; empty if nothing."""
+    for path, interpreted in _INTERPRETED.get(kind, {}).items():
+        for value in _found(arguments, path.replace("[*]", ".*").split(".")):
+            if value not in interpreted:
+                can = f"only {', '.join(map(repr, interpreted))} is" if interpreted else "nothing is"
+                return f"{path} = {value!r}: {can} interpreted here."
+    return _LACKS[kind](arguments) if kind in _LACKS else ""
 
 
 def _processing_lacks(arguments: Mapping[str, Any]) -> str:

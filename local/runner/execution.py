@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
-import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -259,14 +258,12 @@ class _Execution:
         return request
 
     def _folder(self, step: Step) -> Path:
-        return self.setting.work_dir / self.id / self._label(step)
-
-    def _label(self, step: Step) -> str:
-        return step.name if self.attempt == 1 else f"{step.name}-{self.attempt}"
+        label = step.name if self.attempt == 1 else f"{step.name}-{self.attempt}"
+        return self.setting.work_dir / self.id / label
 
     def _job_name(self, step: Step) -> str:
         """`pipelines-<execution>-<step>-<10 characters>`, as the service names what a step creates; at most 63."""
-        suffix = hashlib.sha256(f"{self.id}/{self._label(step)}".encode()).hexdigest()[:10]
+        suffix = secrets.token_hex(5)
         plain = re.sub(r"[^A-Za-z0-9]+", "-", step.name)[:29].strip("-")
         return f"pipelines-{self.id}-{plain}-{suffix}"
 

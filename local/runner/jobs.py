@@ -40,7 +40,7 @@ class Setting:
     account: str = "000000000000"
     stop: Callable[[], bool] = lambda: False
     grace_seconds: float = 10.0
-    pause: Callable[[float], None] = time.sleep
+    pause: Callable[[float], object] = time.sleep
 
     def arn(self, resource: str) -> str:
         """The ARN of a SageMaker resource of this account and the client's region."""
