@@ -93,6 +93,8 @@ def _enforcer(original: Function, recorder: decisions.Recorder) -> Function:
     ) -> Any:
         context = _tags(resource_arn) | dict(service_context or {})
         _refused.set(None)
+        # Who calls from outside comes over TLS, nothing else listens; so do the services, which here make no request.
+        seams.iam_evaluator.pin_request_origin("127.0.0.1", secure_transport=True)
         if seams.iam_evaluator.is_root_access_key(access_key_id or ""):  # no policy applies to the root user
             return original(
                 access_key_id, iam_action, service, region, resource_arn=resource_arn, service_context=context

@@ -334,7 +334,10 @@ def test_a_function_logs_if_its_role_may(client, function) -> None:
 def test_a_mapping_reads_its_queue_with_the_functions_role(client, function, key, missing) -> None:
     granted = [*QUEUE["Action"], "kms:Decrypt"]
     name = function(LOGS, allow([action for action in granted if action != missing]))
-    queue = client("sqs").create_queue(QueueName=name, Attributes={"KmsMasterKeyId": key})["QueueUrl"]
+    tls = {"Effect": "Deny", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    tls |= {"Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    attributes = {"KmsMasterKeyId": key, "Policy": json.dumps({"Statement": [tls]})}
+    queue = client("sqs").create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
     client("lambda").create_event_source_mapping(
         FunctionName=name, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
     )

@@ -20,6 +20,7 @@ NAMES: dict[str, str | None] = {
     "iam_evaluator.AuthError": None,
     "iam_evaluator.enforce": "access_key_id iam_action service region resource_arn service_context",
     "iam_evaluator.is_root_access_key": "access_key_id",
+    "iam_evaluator.pin_request_origin": "source_ip secure_transport",
     "iam_evaluator.resolve_caller_identity": "access_key_id",
     "kinesis._streams": None,
     "kms._resolve_key": "key_id_or_arn",
