@@ -6,15 +6,17 @@ import os
 import selectors
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
 ROOT = Path(__file__).parents[1]
 # What the model's process is given besides its own environment: nothing of ours that could hide a missing module.
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+LAST_LINES = 100
 
 
 class EndpointError(Exception):
@@ -52,24 +54,37 @@ class Endpoint:
 
 @contextlib.contextmanager
 def start(
-    model: Path, *, environment: Mapping[str, str], probe: Path | None = None, seconds: float = 60
+    model: Path,
+    *,
+    environment: Mapping[str, str],
+    probe: Path | None = None,
+    seconds: float = 60,
+    python: Path = Path(sys.executable),
+    on_line: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Endpoint]:
     """Serve a model directory on a free port until the block ends; `EndpointError` if it is not healthy in time.
 
-    The server also stops by itself when this process dies, however it dies.
+    The server also stops by itself when this process dies, however it dies. `on_line` gets what it writes to its
+    standard error, on a thread.
     """
-    command = [sys.executable, str(ROOT / "local" / "server.py"), "--model", str(model), "--port", "0"]
+    command = [str(python), str(ROOT / "local" / "server.py"), "--model", str(model), "--port", "0"]
     command += ["--stop-with-parent", *(["--probe", str(probe)] if probe else [])]
     env = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(environment)
-    # A file, not a pipe: nobody reads while the server runs, and a full pipe would stop it.
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            command, cwd=model, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-        ) as process,
-    ):
+    said: deque[str] = deque(maxlen=LAST_LINES)
+    with subprocess.Popen(
+        command, cwd=model, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        # Read all the time: a full pipe would stop the server.
+        reader = threading.Thread(target=_read, args=(process, said, on_line), daemon=True)
+        reader.start()
         try:
-            endpoint = Endpoint(_port(process, log, seconds))
+            port = _port(process, seconds)
+            if port is None:
+                process.kill()
+                reader.join()
+                reason = "\n".join(said) or "it said nothing"
+                raise EndpointError(f"the model server did not start within {seconds:.0f} s: {reason}")
+            endpoint = Endpoint(port)
             try:
                 endpoint.ping()
                 yield endpoint
@@ -77,21 +92,25 @@ def start(
                 endpoint.close()
         finally:
             _stop(process)
+            reader.join()
 
 
-def _port(process: "subprocess.Popen[bytes]", log: IO[bytes], seconds: float) -> int:
-    """The port of the server's first line, or `EndpointError` with what it wrote to `log` instead."""
+def _read(process: "subprocess.Popen[bytes]", said: deque[str], on_line: Callable[[str], None]) -> None:
+    for line in cast(IO[bytes], process.stderr):
+        text = line.decode(errors="replace").rstrip("\n")
+        said.append(text)
+        on_line(text)
+
+
+def _port(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
+    """The port of the server's first line, or None if it ends or the time is up before."""
     announced = cast(IO[bytes], process.stdout)  # it was asked for as a pipe
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         selector.register(announced, selectors.EVENT_READ)
         if selector.select(deadline - time.monotonic()) and (line := announced.readline()):
             return int(line.rsplit(b":", 1)[1])
-    process.kill()
-    process.wait()
-    log.seek(0)
-    said = log.read().decode(errors="replace").strip()
-    raise EndpointError(f"the model server did not start within {seconds:.0f} s: {said or 'it said nothing'}")
+    return None
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

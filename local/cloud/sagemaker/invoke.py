@@ -1,0 +1,167 @@
+"""InvokeEndpoint: one request to one of the endpoint's fleets, its errors, its metrics, its capture."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import http
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import botocore.session
+
+from local.cloud import protocol, seams
+from local.cloud.place import ACCOUNT, REGION
+from local.cloud.sagemaker.endpoints import Endpoints, endpoint_arn
+from local.cloud.sagemaker.fleet import Answer, Fleet
+
+Response = tuple[int, dict[str, str], bytes]
+
+_PREFIX = "x-amzn-sagemaker-"
+_UNSUPPORTED = ("target-model", "target-container-hostname", "inference-component", "session-id")
+# Passed to the container as they come ("Custom Inference Code with Hosting Services").
+_PASSED = ("content-type", "accept", f"{_PREFIX}custom-attributes")
+
+
+@dataclasses.dataclass
+class InvokeError(Exception):
+    """An error of the runtime API: its code, HTTP status, message, and the members that a model error adds."""
+
+    code: str
+    status: int
+    message: str
+    members: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def response(self) -> Response:
+        """As it travels."""
+        status: int
+        headers: dict[str, str]
+        body: bytes
+        status, headers, body = seams.responses.error_response_json(
+            self.code,
+            self.message,
+            self.status,
+            self.members,
+            message_key="Message",
+            content_type="application/json",
+        )
+        return status, headers, body
+
+
+class Runtime:
+    """Answers the path of one operation; the API's limit of a body comes from its own model."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        model = botocore.session.get_session().get_service_model("sagemaker-runtime")
+        self._limit: int = model.operation_model("InvokeEndpoint").input_shape.members["Body"].metadata["max"]
+
+    def invoke(self, caller: protocol.Caller, name: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """One prediction, or the API's error."""
+        started = time.perf_counter()
+        try:
+            fleet = self._fleet(caller, name, headers, body)
+            answer, seconds = _ask(fleet, headers, body)
+        except InvokeError as error:
+            return error.response()
+        if answer is not None and answer.status < http.HTTPStatus.BAD_REQUEST:
+            response = self._answered(fleet, headers, body, answer)
+        else:
+            response = _model_error(fleet, answer).response()
+        _measure(fleet, answer, seconds, time.perf_counter() - started - seconds)
+        return response
+
+    def _fleet(self, caller: protocol.Caller, name: str, headers: Mapping[str, str], body: bytes) -> Fleet:
+        try:
+            caller.authorize("sagemaker:InvokeEndpoint", endpoint_arn(name))
+        except protocol.ApiError as denied:
+            raise InvokeError(denied.code, 403, str(denied)) from None
+        if len(body) > self._limit:
+            raise InvokeError("413", 413, f"HTTP content length exceeded {self._limit} bytes.")
+        for header in _UNSUPPORTED:
+            if f"{_PREFIX}{header}" in headers:
+                raise InvokeError(
+                    "ValidationError", 400, f"{_PREFIX}{header} is unsupported in the embedded cloud."
+                )
+        fleets = self._endpoints.fleets(name)
+        if not fleets:
+            raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
+        if target := headers.get(f"{_PREFIX}target-variant"):
+            fleets = [fleet for fleet in fleets if fleet.variant.name == target]
+            if not fleets:
+                raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")
+        return random.choices(fleets, [fleet.weight for fleet in fleets])[0]  # noqa: S311 - a share of traffic
+
+    @staticmethod
+    def _answered(fleet: Fleet, headers: Mapping[str, str], body: bytes, answer: Answer) -> Response:
+        attributes = headers.get(f"{_PREFIX}custom-attributes")
+        if fleet.capture and fleet.capture.sampled():
+            metadata: dict[str, Any] = {
+                "eventId": str(uuid.uuid4()),
+                "inferenceTime": f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+            }
+            if attributes:
+                metadata["customAttributes"] = [attributes]
+            if inference := headers.get(f"{_PREFIX}inference-id"):
+                metadata["inferenceId"] = inference
+            sent = (headers.get("content-type", ""), body)
+            fleet.capture.add(sent, (answer.content_type, answer.body), metadata)
+        more = {"X-Amzn-SageMaker-Custom-Attributes": answer.attributes} if answer.attributes else {}
+        variant = {"x-Amzn-Invoked-Production-Variant": fleet.variant.name}
+        # In lower case, or MiniStack would make a JSON answer's type that of the SageMaker API.
+        return 200, {"content-type": answer.content_type, **variant, **more}, answer.body
+
+
+def _ask(fleet: Fleet, headers: Mapping[str, str], body: bytes) -> tuple[Answer | None, float]:
+    """The container's answer, None if it gave none, and the seconds it took."""
+    began = time.perf_counter()
+    passed = {name: headers[name] for name in _PASSED if name in headers}
+    try:
+        answer = fleet.invoke(body, passed)
+    except OSError:
+        answer = None
+    return answer, time.perf_counter() - began
+
+
+def _model_error(fleet: Fleet, answer: Answer | None) -> InvokeError:
+    if answer is None:
+        status, text = (
+            0,
+            (
+                "Your invocation timed out while waiting for a response from container primary. Review the latency "
+                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+            ),
+        )
+    else:
+        status, text = answer.status, answer.body.decode(errors="replace")
+    client = http.HTTPStatus.BAD_REQUEST <= status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    logs = f"https://{REGION}.console.aws.amazon.com/cloudwatch/home?region={REGION}#logEventViewer:group={fleet.log_group}"
+    message = (
+        f'Received {"client" if client else "server"} error ({status}) from primary with message "{text}". '
+        f"See {logs} in account {ACCOUNT} for more information."
+    )
+    members = {
+        "OriginalStatusCode": status,
+        "OriginalMessage": text,
+        "LogStreamArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{fleet.log_group}",
+    }
+    return InvokeError("ModelError", 424, message, members)
+
+
+def _measure(fleet: Fleet, answer: Answer | None, model: float, overhead: float) -> None:
+    """The endpoint's metrics, as "Monitor Amazon SageMaker AI with Amazon CloudWatch" names them."""
+    status = answer.status if answer else http.HTTPStatus.INTERNAL_SERVER_ERROR
+    values = {
+        "Invocations": (1.0, "None"),
+        "InvocationsPerInstance": (1 / fleet.variant.instances, "None"),
+        "Invocation4XXErrors": (float(status // 100 == 4), "None"),
+        "Invocation5XXErrors": (float(status // 100 == 5), "None"),
+        "ModelLatency": (model * 1e6, "Microseconds"),
+        "OverheadLatency": (max(0.0, overhead) * 1e6, "Microseconds"),
+    }
+    dimensions = {"EndpointName": fleet.variant.endpoint, "VariantName": fleet.variant.name}
+    for name, (value, unit) in values.items():
+        seams.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dimensions)
