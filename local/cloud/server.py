@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+from asyncio import constants as asyncio_constants
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -82,6 +83,8 @@ async def serve(place: Place, python: Path) -> None:
     config.certfile, config.keyfile = str(place.certificate), str(place.private_key)
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
+    # A client that keeps a connection open never answers the end of TLS: 30 s would pass for each.
+    asyncio_constants.SSL_SHUTDOWN_TIMEOUT = 0.2
     config.loglevel = "WARNING"
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
