@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell iam-report lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ cloud-down: .venv/.local ## stop it; nothing of it stays
 
 shell: .venv/.local ## a shell in which aws, npx cdk and boto3 talk to it
 	@$(BIN)/python -m local.cloud shell $(if $(PORT),--port $(PORT)) $(ARGS)
+
+iam-report: .venv/.local .venv-cloud/.installed ## what each deployed role used there, and what no run has shown
+	@.venv-cloud/bin/python -m local.cloud.iam_report $(if $(PORT),--port $(PORT)) $(ARGS)
 
 # --- environments ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,168 @@
+"""What each role of the deployed stacks may do, what it did, and what no run has shown (`make iam-report`).
+
+Runs in `.venv-cloud` beside a running cloud. The record is replayed in memory against the role's policies with one
+permission taken away: if nothing would be denied, the permission is unseen. An unseen one is superfluous, unless it
+stands in the table of docs/embedded-cloud.md with the document of AWS that requires it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fnmatch
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from local.cloud import decisions
+from local.cloud.decisions import Decision, Permission, Policies
+from local.cloud.place import ACCOUNT, PORT, REGION, ROOT, Place
+from local.cloud.server import settings
+
+TABLE = ROOT / "docs" / "embedded-cloud.md"
+_SECTION = "### Permissions that no run here shows"
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A role of a deployed stack, with its policies as IAM has them."""
+
+    stack: str
+    logical_id: str
+    name: str
+    policies: Policies
+
+    @property
+    def idea(self) -> str:
+        """The logical id without the hash that CDK appends."""
+        return re.sub(r"[0-9A-F]{8}$", "", self.logical_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Excuse:
+    """A row of the table: which permissions of which roles no run here can show, and which document requires them."""
+
+    actions: tuple[str, ...]
+    roles: tuple[str, ...]
+    document: str
+
+    def covers(self, role: Role, action: str) -> bool:
+        """Whether the row speaks of this permission."""
+        return any(fnmatch.fnmatchcase(role.idea, pattern) for pattern in self.roles) and any(
+            fnmatch.fnmatchcase(action, pattern) for pattern in self.actions
+        )
+
+
+def roles(clients: Any) -> list[Role]:
+    """Every role of every stack but CDK's own; `clients(name)` gives a boto3 client."""
+    cloudformation, iam = clients("cloudformation"), clients("iam")
+    found = []
+    for stack in cloudformation.describe_stacks()["Stacks"]:
+        if stack["StackName"] == "CDKToolkit":
+            continue
+        for resource in cloudformation.describe_stack_resources(StackName=stack["StackName"])[
+            "StackResources"
+        ]:
+            if (
+                resource["ResourceType"] == "AWS::IAM::Role"
+                and resource["ResourceStatus"] != "DELETE_COMPLETE"
+            ):
+                name = resource["PhysicalResourceId"]
+                documents = {
+                    policy: iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+                    for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]
+                }
+                found.append(Role(stack["StackName"], resource["LogicalResourceId"], name, documents))
+    return sorted(found, key=lambda role: (role.stack, role.logical_id))
+
+
+def excuses(document: Path) -> list[Excuse]:
+    """The rows of the table; actions and roles stand in backticks, `*` in them stands for anything."""
+    text = document.read_text(encoding="utf-8").partition(_SECTION)[2].partition("\n#")[0]
+    rows = (line.strip("| \n").split(" | ") for line in text.splitlines() if line.startswith("| `"))
+    return [
+        Excuse(tuple(re.findall("`([^`]+)`", row[0])), tuple(re.findall("`([^`]+)`", row[1])), row[-1])
+        for row in rows
+    ]
+
+
+def allows(policies: Policies, decision: Decision) -> bool:
+    """Whether the policies alone allow what the decision was about."""
+    from local.cloud import seams  # noqa: PLC0415 - MiniStack reads the environment while it is imported
+
+    context = seams.iam_evaluator.EvalContext(
+        principal_arn=decision.principal,
+        principal_type="AssumedRole",
+        principal_account=ACCOUNT,
+        action=decision.action,
+        resource_arn=decision.resource,
+        region=REGION,
+        secure_transport=True,
+        service_context={key.lower(): value for key, value in decision.context.items()},
+    )
+    documents = [seams.iam_evaluator.parse_policy_document(document) for document in policies.values()]
+    return bool(seams.iam_evaluator.evaluate(context, documents).decision == "Allow")
+
+
+def unseen(policies: Policies, recorded: Iterable[Decision]) -> Iterator[Permission]:
+    """Each permission without which every recorded decision would be the same."""
+    allowed = [decision for decision in recorded if decision.allowed and allows(policies, decision)]
+    for permission in decisions.permissions(policies):
+        less, pattern = decisions.without(policies, permission), permission.action.lower()
+        used = (one for one in allowed if fnmatch.fnmatchcase(one.action.lower(), pattern))
+        if all(allows(less, one) for one in used):
+            yield permission
+
+
+def report(found: Iterable[Role], recorded: Iterable[Decision], table: Sequence[Excuse]) -> Iterator[str]:
+    """The report's lines; those on a permission that is unseen and not in the table begin with "!"."""
+    by_role = decisions.by_role(recorded)
+    for role in found:
+        mine = by_role.get(role.name, [])
+        granted = list(decisions.permissions(role.policies))
+        idle = list(unseen(role.policies, mine))
+        yield f"{role.stack} {role.idea}: {len(granted)} granted, {len(granted) - len(idle)} used"
+        used = sorted({permission.action for permission in granted if permission not in idle})
+        yield f"    used: {', '.join(used) or 'none'}"
+        for permission in idle:
+            excuse = next((row for row in table if row.covers(role, permission.action)), None)
+            if excuse:
+                yield f"    unseen: {permission.action} (required by {excuse.document})"
+            else:
+                yield f"!   unseen: {permission.action} on {', '.join(permission.resources)}"
+        for action, resource in sorted({(one.action, one.resource) for one in mine if not one.allowed}):
+            yield f"    denied: {action} on {resource}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the report of the cloud in a folder; exit code 1 if a permission is neither used nor explained."""
+    parser = argparse.ArgumentParser(prog="python -m local.cloud.iam_report", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--table", type=Path, default=TABLE, help="the document with the table")
+    arguments = parser.parse_args(argv)
+    place = Place(arguments.folder.resolve(), arguments.port)
+    os.environ.update(settings(place))
+    lines = report(
+        roles(lambda service: boto3.client(service, region_name=REGION, endpoint_url=place.url)),
+        decisions.read(place.folder / decisions.FILE),
+        excuses(arguments.table),
+    )
+    unexplained = 0
+    for line in lines:
+        print(line)
+        unexplained += line.startswith("!")
+    if unexplained:
+        sys.exit(
+            f"{unexplained} permissions are neither used nor in the table of {TABLE.relative_to(ROOT)} (marked !): "
+            "take them away, or name the document that requires them."
+        )
+
+
+if __name__ == "__main__":
+    main()
