@@ -40,6 +40,7 @@ class Stream:
     def close(self) -> None:
         """Send what is left."""
         self._send()
+        self._client.close()
 
     def _send(self) -> None:
         if self._waiting:

@@ -12,7 +12,6 @@ _PENDING: dict[str, tuple[str, tuple[str, ...], resources.Attributes]] = {
         ("ModelPackageGroupName",),
         lambda name, _: {"ModelPackageGroupArn": arn("sagemaker", f"model-package-group/{name}")},
     ),
-    "AWS::SageMaker::Pipeline": ("PipelineName", ("PipelineName",), lambda _, __: {}),
     "AWS::SageMaker::Model": ("ModelName", ("PrimaryContainer",), lambda name, _: {"ModelName": name}),
     "AWS::SageMaker::EndpointConfig": (
         "EndpointConfigName",

@@ -25,8 +25,6 @@ def install(cloud: Cloud) -> None:
         **store.operations(records),
         **registry.operations(records),
         **models.operations(cloud, records),
-        **jobs.operations(cloud, records),
-        **pipelines.operations(cloud, records),
         **endpoints.operations(),
         **jobs.operations(cloud, records),
         **pipelines.operations(cloud, records),

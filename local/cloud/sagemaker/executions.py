@@ -78,11 +78,12 @@ class Execution:
 
     def _run(self, recall: Recall) -> None:
         place = self._cloud.place
+        session = roles.assume(self.pipeline["RoleArn"], "SageMaker")
+        s3, sagemaker = session.client("s3", place), session.client("sagemaker", place)
         try:
-            session = roles.assume(self.pipeline["RoleArn"], "SageMaker")
             setting = Setting(
-                s3=session.client("s3", place),
-                sagemaker=session.client("sagemaker", place),
+                s3=s3,
+                sagemaker=sagemaker,
                 images={},
                 work_dir=place.folder / "work",
                 stop=self._stopping.is_set,
@@ -102,6 +103,9 @@ class Execution:
             self._become("Failed", f"{type(error).__name__}: {error}")
         else:
             self._become(ended.status, ended.failure_reason)
+        finally:
+            s3.close()
+            sagemaker.close()
 
     def _through_the_api(self, step_kind: str) -> Callable[[Job], Record]:
         """Run a step's job as the service does: it creates the job, watches it, and stops it, with the pipeline's role."""

@@ -153,8 +153,9 @@ class _Jobs:
         place = self._cloud.place
         session = roles.assume(request["RoleArn"], "SageMaker")
         stream = logs.Stream(session, place, kind.log_group, f"{name}/algo-1-{int(time.time())}")
+        s3 = session.client("s3", place)
         setting = Setting(
-            s3=session.client("s3", place),
+            s3=s3,
             sagemaker=SimpleNamespace(meta=SimpleNamespace(region_name=REGION)),  # a job calls no SageMaker
             images={kind.image(request): self._cloud.python},
             work_dir=place.folder / "work",
@@ -168,6 +169,7 @@ class _Jobs:
             return kind.run(Job(request, name, folder, setting, stream.write))
         finally:
             stream.close()
+            s3.close()
 
 
 def _arn(kind: Kind, request: Record) -> str:
