@@ -1,0 +1,137 @@
+"""The deployed sandbox: flights into the stream come out archived, judged by the consumer, counted and watched."""
+
+import base64
+import gzip
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.local.cloud.conftest import Cdk
+from tests.local.cloud.test_metrics import values
+from tests.local.cloud.test_stream import eventually
+from tools import replay
+
+Client = Callable[[str], Any]
+METRICS = (
+    "RecordsReceived",
+    "RecordsPredicted",
+    "RecordsQuarantined",
+    "RecordsDuplicated",
+    "NoModelYet",
+    "RecordsReturned",
+)
+
+
+class Flow:
+    """The stream, the raw bucket and the consumer's metrics of the deployed sandbox."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        [self.stream] = client("kinesis").list_streams()["StreamNames"]
+        [delivery] = client("firehose").list_delivery_streams()["DeliveryStreamNames"]
+        described = client("firehose").describe_delivery_stream(DeliveryStreamName=delivery)
+        destination = described["DeliveryStreamDescription"]["Destinations"][0]
+        self.raw = destination["ExtendedS3DestinationDescription"]["BucketARN"].rpartition(":")[2]
+
+    def send(self, records: list[bytes]) -> None:
+        entries = [{"Data": data, "PartitionKey": "k"} for data in records]
+        self.client("kinesis").put_records(StreamName=self.stream, Records=entries)
+
+    def objects(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        s3 = self.client("s3")
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=self.raw, Prefix=prefix)
+        for page in pages:
+            for found in page.get("Contents", []):
+                yield found["Key"], s3.get_object(Bucket=self.raw, Key=found["Key"])["Body"].read()
+
+    def archived(self) -> Counter[bytes]:
+        return Counter(
+            line for _, body in self.objects("stream/") for line in gzip.decompress(body).splitlines()
+        )
+
+    def quarantined(self) -> dict[bytes, list[str]]:
+        lines = [json.loads(line) for _, body in self.objects("quarantine/") for line in body.splitlines()]
+        return {base64.b64decode(line["data"]): line["reasons"] for line in lines}
+
+    def counted(self) -> dict[str, int]:
+        dimensions = {"service": "stream-consumer"}
+        return {
+            name: int(sum(values(self.client, "flights-sandbox", name, dimensions, "Sum")))
+            for name in METRICS
+        }
+
+    def state(self, alarm: str) -> str:
+        found = self.client("cloudwatch").describe_alarms()["MetricAlarms"]
+        [state] = [a["StateValue"] for a in found if alarm in a["AlarmName"]]
+        return str(state)
+
+
+@pytest.fixture(scope="module")
+def flow(deployed: Cdk, client: Client) -> Flow:
+    return Flow(client)
+
+
+@pytest.fixture(scope="module")
+def sent(flow: Flow) -> list[replay.Event]:
+    """Flights with their usual faults, put by the replay tool itself."""
+    events = replay.events(flights=2_000)
+    for _ in replay.send(flow.client("kinesis"), flow.stream, events):
+        continue
+    return events
+
+
+def test_every_record_is_archived_once_compressed_and_delimited(flow: Flow, sent: list[replay.Event]) -> None:
+    expected = Counter(event.json().encode() for event in sent)
+    assert eventually(lambda: flow.archived() >= expected, seconds=20)
+    assert flow.archived() == expected
+    key, _ = next(flow.objects("stream/"))
+    assert key.startswith(
+        time.strftime("stream/arrived_year=%Y/arrived_month=%m/arrived_day=", time.gmtime())
+    )
+    assert flow.client("s3").head_object(Bucket=flow.raw, Key=key)["ServerSideEncryption"] == "aws:kms"
+
+
+def test_every_record_is_accounted_for(flow: Flow, sent: list[replay.Event]) -> None:
+    assert eventually(lambda: flow.counted()["RecordsReceived"] >= len(sent), seconds=30)
+    counted = flow.counted()
+    assert counted.pop("RecordsReceived") == len(sent) == sum(counted.values())
+    assert counted["RecordsPredicted"] == 0
+    assert counted["NoModelYet"] > 0.9 * len(sent)  # nothing has been approved
+
+
+def test_poison_is_kept_whole_with_its_reason_and_blocks_nothing(
+    flow: Flow, sent: list[replay.Event]
+) -> None:
+    poison = {event.json().encode() for event in sent if event.fault in {"malformed", "wrong_type"}}
+    assert eventually(lambda: flow.quarantined().keys() >= poison, seconds=20)
+    assert all(flow.quarantined()[data] for data in poison)
+    received = flow.counted()["RecordsReceived"]
+    flow.send([b"\xff\x00 no text", sent[0].json().encode()])
+    assert eventually(lambda: flow.counted()["RecordsReceived"] == received + 2)
+    assert flow.quarantined()[b"\xff\x00 no text"] == ["malformed"]
+    assert list(flow.objects("aws/lambda/")) == []
+
+
+def test_an_event_that_comes_twice_is_counted_as_such(flow: Flow, sent: list[replay.Event]) -> None:
+    before = flow.counted()
+    data = next(event.json().encode() for event in sent if event.fault is None)
+    flow.send([data, data])
+    assert eventually(lambda: flow.counted()["RecordsReceived"] == before["RecordsReceived"] + 2)
+    after = flow.counted()
+    assert after["RecordsDuplicated"] - before["RecordsDuplicated"] == 1
+    assert after["NoModelYet"] - before["NoModelYet"] == 1
+
+
+def test_the_share_of_refused_records_raises_an_alarm_and_good_ones_end_it(
+    flow: Flow, sent: list[replay.Event]
+) -> None:
+    assert eventually(lambda: flow.state("RecordsRefused") == "OK")
+    flow.send([b"no flight"] * 400)
+    assert eventually(lambda: flow.state("RecordsRefused") == "ALARM")
+    for _ in replay.send(flow.client("kinesis"), flow.stream, sent * 5):
+        continue
+    assert eventually(lambda: flow.state("RecordsRefused") == "OK", seconds=30)
