@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 ColumnType = Literal["int", "float", "string", "timestamp"]
 Encoding = Literal["label", "one_hot", "normalize", "standardize", "bin", "log", "numeric"]
@@ -172,7 +172,7 @@ def load(name_or_path: str) -> Schema:
 def parse(text: str, *, source: str) -> Schema:
     """Build and check a schema from JSON text; `source` is the file named in errors."""
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, parse_constant=lambda constant: _refuse_constant(source, constant))
     except json.JSONDecodeError as error:
         raise SchemaError(
             f"{source}: not JSON ({error.msg}, line {error.lineno}). Mend that line."
@@ -186,6 +186,10 @@ def parse(text: str, *, source: str) -> Schema:
 def to_json(schema: Schema) -> str:
     """The schema as JSON text; `parse` reads it back to an equal schema. It ships inside every model."""
     return json.dumps(dataclasses.asdict(schema), indent=1, sort_keys=True)
+
+
+def _refuse_constant(source: str, constant: str) -> NoReturn:
+    raise SchemaError(f"{source}: {constant} is no number of JSON. Write a number, or leave the key out.")
 
 
 def _from_archive(path: Path) -> str:
@@ -266,7 +270,8 @@ class _Reader:
         elif annotation.startswith("bool"):
             expected = ("true or false", isinstance(raw, bool))
         elif annotation.startswith("Mapping"):
-            expected = ("an object of names", isinstance(raw, dict))
+            names = isinstance(raw, dict) and all(isinstance(name, str) for name in raw.values())
+            expected = ("an object of names", names)
         else:
             expected = ("a non-empty string", isinstance(raw, str) and raw != "")
         if not expected[1]:
@@ -313,6 +318,8 @@ def _check(schema: Schema, source: str) -> None:
             "split", dataclasses.asdict(schema.split), "fractions above 0 that leave some for the test."
         )
     if schema.facet:
+        if not schema.facet.values:
+            raise fail("facet.values", [], "must name at least one value.")
         allowed = schema.column(schema.facet.column).allowed
         if allowed is not None and (unknown := sorted(set(schema.facet.values) - set(allowed))):
             raise fail("facet.values", unknown, f"never in {schema.facet.column}. Use {', '.join(allowed)}.")
@@ -342,6 +349,8 @@ def _check_range(column: Column, key: str, fail: Fail) -> None:
             raise fail(
                 f"{key}.{bound}", value, f"goes with a number, and this is a {column.type}. Remove it."
             )
+    if column.allowed is not None and (column.type != "string" or not column.allowed):
+        raise fail(f"{key}.allowed", column.allowed, "names at least one value, of a string. Remove it.")
     if low is not None and high is not None and low > high:
         raise fail(f"{key}.minimum", low, f"above the maximum {high}: no value would do. Exchange them.")
 
@@ -352,6 +361,14 @@ def _check_joins(schema: Schema, fail: Fail) -> None:
         raise fail("joins", repeated, "joined twice. Put all columns of a table into one join.")
     for join in schema.joins:
         key = f"joins.{join.table}"
+        if not _NAME.fullmatch(join.table):
+            raise fail(
+                "joins.table", join.table, "must be of letters, digits and underscores: it is a folder."
+            )
+        if not join.on:
+            raise fail(f"{key}.on", [], "must name the columns that identify a row of the table.")
+        if len(set(join.rename.values())) < len(join.rename):
+            raise fail(f"{key}.rename", dict(join.rename), "two columns under one name. Keep one of them.")
         ours = [column.name for column in join.columns]
         theirs = {name: their for their, name in join.rename.items()}
         for their, name in join.rename.items():

@@ -344,6 +344,8 @@ class StageConfig(Section):
     def _aws_takes_the_tags(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         if len(value) > TAGS:
             raise ValueError(f"{len(value)} tags: AWS takes 50 a resource, which leaves {TAGS}. Remove some.")
+        if len({key.lower() for key in value}) < len(value):
+            raise ValueError("IAM takes keys that differ in case alone for the same key. Keep one of them.")
         for key, text in value.items():
             if not (TAG_KEY.fullmatch(key) and TAG_VALUE.fullmatch(text)):
                 raise ValueError(

@@ -40,6 +40,7 @@ class Leftovers:
 
     buckets: dict[str, int]
     model_packages: list[str]
+    run_models: list[str]
     models: list[str]
     endpoint_configs: list[str]
     tables: list[tuple[str, str]]
@@ -51,7 +52,7 @@ class Leftovers:
             yield f"{count} object version(s) in s3://{bucket}"
         for arn in self.model_packages:
             yield f"model package {arn.split('/', 1)[-1]}"
-        for model in self.models:
+        for model in [*self.run_models, *self.models]:
             yield f"model {model}"
         for name in self.endpoint_configs:
             yield f"endpoint config {name}"
@@ -127,7 +128,7 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
         for database in named.get("AWS::Glue::Database", []):
             pages = glue.get_paginator("get_tables").paginate(DatabaseName=database)
             tables += [(database, table["Name"]) for page in pages for table in page["TableList"]]
-    models = [
+    run_models = [
         model
         for name in named.get("AWS::SageMaker::Pipeline", [])
         for model in _models(clients("sagemaker"), name)
@@ -135,7 +136,8 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
     return Leftovers(
         buckets=buckets,
         model_packages=packages,
-        models=sorted({*models, *_tagged(clients, config, "model")}),
+        run_models=run_models,
+        models=_tagged(clients, config, "model"),
         endpoint_configs=_tagged(clients, config, "endpoint-config"),
         tables=tables,
         log_groups=_endpoint_logs(clients, config),
@@ -240,6 +242,9 @@ def _take_down(
     clients: Clients, cdk: RunCdk, config: Config, present: list[str], leftovers: Leftovers
 ) -> int:
     context = ["--force", "--no-notices", "-c", f"stage={config.stage}"]
+    # While the pipeline is there to tell which models its runs made: no endpoint uses them.
+    for model in leftovers.run_models:
+        _unless_gone(clients("sagemaker").delete_model, ModelName=model)
     writers = [stack for stack in present if stack != "Foundation"]
     if writers and (code := cdk(["destroy", *writers, "--exclusively", *context])):
         return code

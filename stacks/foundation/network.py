@@ -29,8 +29,9 @@ class Network(Construct):
     """Isolated subnets and VPC endpoints: no NAT, no internet gateway (Task 4.3: VPC, subnets, security groups).
 
     Data cannot leave by a route that does not exist, and the endpoints serve this account's principals only: keys of
-    another account, brought in by a package, open nothing from here. What a job may do is decided by its role. Each interface endpoint costs about 7 $ a month and zone, so the list holds only what is called from
-    inside. The default security group stays as AWS made it: nothing is in it, and emptying it takes a custom resource.
+    another account, brought in by a package, open nothing from here. What a job may do is decided by its role. Each
+    interface endpoint costs about 7 $ a month and zone, so the list holds only what is called from inside. The default
+    security group stays as AWS made it: nothing is in it, and emptying it takes a custom resource.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, logs: s3.IBucket) -> None:

@@ -12,8 +12,9 @@ _Budget = budgets.CfnBudget
 class MonthlyBudget(Construct):
     """A warning at a share of the limit, and one as soon as the forecast exceeds it (Task 4.2: cost).
 
-    Only what carries the deployment's tag counts, from the day on that somebody activates it as a cost allocation tag ("Activating
-    user-defined cost allocation tags"). A budget warns; it stops nothing.
+    Only what carries the deployment's tag counts, from the day on that somebody activates it as a cost allocation tag
+    ("Activating user-defined cost allocation tags"). A budget warns; it stops nothing. Its name is the account's, not
+    the region's, so CloudFormation makes one up: the same deployment may stand in two regions.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, topic: sns.ITopic) -> None:
@@ -24,7 +25,6 @@ class MonthlyBudget(Construct):
             self,
             "Budget",
             budget=_Budget.BudgetDataProperty(
-                budget_name=config.prefix,
                 budget_type="COST",
                 time_unit="MONTHLY",
                 budget_limit=_Budget.SpendProperty(amount=settings.monthly_budget_usd, unit="USD"),

@@ -178,6 +178,7 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("tags", {"aws:x": "1"}, '"aws:x" = "1": AWS takes letters'),
     ("tags", {"AWS:x": "1"}, '"AWS:x" = "1": AWS takes letters'),
     ("tags", {"": "1"}, '"" = "1": AWS takes letters'),
+    ("tags", {"project": "a", "Project": "b"}, "IAM takes keys that differ in case alone for the same key"),
     ("tags", {"k" * 129: "1"}, "1 to 128 of them in a key"),
     ("tags", {"owner": "v" * 257}, "at most 256 in a value"),
     ("tags", {"owner": "a&b"}, '"owner" = "a&b": AWS takes letters'),

@@ -108,6 +108,10 @@ ROLE = "arn:aws:iam::111122223333:role/r"
         (statement("s3:GetObject", "*", negations=("NotAction",)), "NotAction with Allow"),
         (statement("*", "*", kind="endpoint", principals=("*",)), "principals of other accounts may pass"),
         (statement("s3:GetObject", "*", kind="endpoint", principals=("*",)), "principals of other accounts"),
+        (
+            statement("s3:GetObject", "arn:aws:s3:::*/*", kind="endpoint", principals=("*",)),
+            "principals of other accounts",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -164,7 +164,8 @@ def _open_endpoint(statement: Statement) -> Iterator[str]:
     ours = statement.condition.get("StringEquals", {}).get("aws:PrincipalAccount") == {
         "Ref": "AWS::AccountId"
     }
-    reads_one_bucket = statement.actions == ("s3:GetObject",) and "*" not in statement.resources
+    one_bucket = all(re.match(r"arn:aws:s3:::[^*/]+/", resource) for resource in statement.resources)
+    reads_one_bucket = statement.actions == ("s3:GetObject",) and one_bucket
     if statement.allow and not ours and not reads_one_bucket:
         yield "principals of other accounts may pass"
 

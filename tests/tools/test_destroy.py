@@ -139,7 +139,7 @@ def test_production_keeps_its_data(account, capsys):
     assert "pending deletion" not in printed
 
 
-def test_models_of_pipeline_runs_are_removed(account):
+def test_models_of_pipeline_runs_are_removed_even_if_the_writers_go_in_two_runs(account):
     sagemaker = account("sagemaker")
     arn = sagemaker.create_model(ModelName="from-a-run", ExecutionRoleArn="arn:aws:iam::123456789012:role/r")
     account.stacks.add(TRAINING, "AWS::SageMaker::Pipeline", "flights-sandbox")
@@ -154,6 +154,12 @@ def test_models_of_pipeline_runs_are_removed(account):
             }
         ],
     }
+
+    def training_goes_and_another_stays(_arguments):
+        del account.stacks.stacks[TRAINING]
+        return 1
+
+    assert destroy.main(["--yes"], clients=account, cdk=training_goes_and_another_stays) == 1
     assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
     assert sagemaker.list_models()["Models"] == []
 
