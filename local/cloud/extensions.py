@@ -25,8 +25,8 @@ EXTENSIONS: tuple[str, ...] = (
     "types_glue",
     "types_network",
     "types_watch",
-    "types_pending",
     "sagemaker",
+    "autoscaling",
     "glue.api",
 )
 

@@ -19,7 +19,6 @@ from local.cloud.place import ACCOUNT, REGION
 from local.runner import shapes
 
 Operation = Callable[["Caller", dict[str, Any]], Mapping[str, Any] | None]
-Call = Callable[[str, "Caller", dict[str, Any]], Mapping[str, Any]]
 
 
 class ApiError(Exception):
@@ -48,20 +47,14 @@ class Caller:
         self.authorize("iam:PassRole", role_arn, {"iam:PassedToService": service})
 
 
-def register(service: str, target_prefix: str, operations: Mapping[str, Operation]) -> Call:
-    """Serve a JSON API by these operations; every request runs on a thread of its own, so it may wait.
-
-    The result is the same API for callers inside the server: `call("DescribeEndpoint", caller, {…})`.
-    """
+def register(service: str, target_prefix: str, operations: Mapping[str, Operation]) -> None:
+    """Serve a JSON API by these operations; every call runs on a thread of its own, so it may wait."""
     model = botocore.session.get_session().get_service_model(service)
-
-    def call(name: str, caller: Caller, request: dict[str, Any]) -> Mapping[str, Any]:
-        return _call(model, operations, name, caller, request)
 
     def answer(name: str, caller: Caller, body: bytes) -> tuple[int, dict[str, str], bytes]:
         try:
             request = json.loads(body or b"{}")
-            return 200, dict(_HEADERS), _encode(call(name, caller, request))
+            return 200, dict(_HEADERS), _encode(_call(model, operations, name, caller, request))
         except ApiError as error:
             status: int
             headers: dict[str, str]
@@ -80,7 +73,6 @@ def register(service: str, target_prefix: str, operations: Mapping[str, Operatio
         return result
 
     seams.service(service, target_prefix, handle)
-    return call
 
 
 def arn(service: str, resource: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 # The service's patterns are Java's. Python's `re` lacks Unicode categories (inside a character class these come close)
 # and surrogate pairs, and refuses to repeat `$`.
 _JAVA = {
+    r"\p{Print}+": "[ -~]+",
     r"\p{Alnum}": "a-zA-Z0-9",
     r"\p{L}": r"a-zA-Z\u00aa-\uffff",
     r"\p{Z}": r"\s",

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from local.cloud import protocol, seams
 from local.cloud.extensions import Cloud
-from local.cloud.sagemaker import jobs, models, pipelines, registry, store
+from local.cloud.sagemaker import jobs, models, pipelines, registry, store, types
 from local.cloud.sagemaker.endpoints import Endpoints
 from local.cloud.sagemaker.invoke import Runtime
 
@@ -32,6 +32,7 @@ def install(cloud: Cloud) -> None:
     protocol.register("sagemaker", "SageMaker", operations)
     api = seams.app.SERVICE_HANDLERS["sagemaker"]
     seams.service("sagemaker", "SageMaker", _by_path(api, Runtime(endpoints)))
+    types.register()
     seams.tagging._COLLECTORS["sagemaker"] = records.tagged
     seams.tagging._RESOURCE_TAG_COLLECTORS["sagemaker"] = records.tagged
 
