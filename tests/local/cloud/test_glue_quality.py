@@ -1,0 +1,84 @@
+"""The rules that the schema yields are understood, all of them, and judge rows as they say."""
+
+import io
+from typing import Any
+
+import pytest
+
+from local.cloud.glue import dqdl, judge
+from pipeline.rules import dqdl as ruleset
+from pipeline.schema import load
+
+
+def outcome(rule: str, rows: list[dict[str, str | None]], columns: list[str] | None = None) -> dict[str, Any]:
+    (found,) = judge.judge(dqdl.parse(f"Rules = [\n  {rule}\n]"), columns or ["c"], iter(rows))
+    return found
+
+
+def within(limits: str, share: float) -> str:
+    query = f"select avg(case when {limits} then 1.0 else 0.0 end) from primary"  # noqa: S608 - of this file
+    return f'CustomSql "{query}" >= {share}'
+
+
+def rows(*values: str | None) -> list[dict[str, str | None]]:
+    return [{"c": value} for value in values]
+
+
+def test_every_rule_of_the_schema_is_understood() -> None:
+    text = ruleset(load("flights"), 5)
+    rules = dqdl.parse(text)
+    assert [rule.text for rule in rules] == [line.strip().rstrip(",") for line in text.splitlines()[1:-1]]
+    assert {rule.kind for rule in rules} == {"ColumnExists", "Completeness", "ColumnValues", "CustomSql"}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "RowCount > 10",
+        'Completeness "c" > 0.5',
+        'ColumnValues "c" in ["a"]',
+        'CustomSql "select count(*) from primary" >= 1',
+        within("cast(`a` as double) >= 1 and cast(`b` as double) <= 2", 0.5),
+    ],
+)
+def test_a_rule_beyond_the_subset_is_an_error_that_names_it(rule: str) -> None:
+    with pytest.raises(dqdl.DqdlError, match="unsupported in the embedded cloud: ") as error:
+        dqdl.parse(f"Rules = [ {rule} ]")
+    assert rule in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        ('Completeness "c" >= 0.5', rows("a", None), rows("a", None, None)),
+        ('ColumnValues "c" in ["a, b", "c"] with threshold >= 0.5', rows("a, b", "x"), rows("c", "x", None)),
+        (
+            within("cast(`c` as double) >= 1 and cast(`c` as double) <= 12", 0.75),
+            rows("1", "12", "2.5", "noon"),
+            rows("1", "12", "13", None),
+        ),
+    ],
+    ids=["Completeness", "ColumnValues", "CustomSql"],
+)
+def test_a_rule_passes_from_its_share_on(rule: str, good: list[Any], bad: list[Any]) -> None:
+    assert outcome(rule, good)["Result"] == "PASS"
+    failed = outcome(rule, bad)
+    assert failed["Result"] == "FAIL"
+    assert failed["EvaluationMessage"].endswith("does not meet the constraint requirement!")
+
+
+def test_a_column_that_is_not_there_fails_its_rules() -> None:
+    for rule in ('ColumnExists "d"', 'Completeness "d" >= 0'):
+        failed = outcome(rule, rows("a"))
+        assert (failed["Result"], failed["EvaluationMessage"]) == (
+            "FAIL",
+            "Input data does not include column d!",
+        )
+    assert outcome('ColumnExists "c"', [])["Result"] == "PASS"
+
+
+def test_rows_of_csv_and_json_are_read_as_text() -> None:
+    csv = judge.csv_rows(io.StringIO('A,b\n1,"x, y"\n2\n\n,z\n'), ",")
+    assert list(csv) == [{"a": "1", "b": "x, y"}, {"a": "2"}, {"a": None, "b": "z"}]
+    lines = judge.json_rows(io.StringIO('{"A": 1, "b": null, "c": "x"}\n{"torn": \n[1]\n'))
+    assert list(lines) == [{"a": "1", "b": None, "c": "x"}, {}, {}]
