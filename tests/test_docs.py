@@ -5,8 +5,13 @@ import json
 import re
 import subprocess
 
+import botocore.session
 import pytest
+from botocore import xform_name
 
+from local.cloud import lifecycle
+from local.cloud.place import Place
+from tests.local.cloud.test_lifecycle import free_port
 from tools import cost
 from tools.assembly import ROOT
 
@@ -74,6 +79,18 @@ def test_every_command_exists(document):
             assert target[1] in targets, command
         if module := re.search(r"python -m ([a-z_.]+)", command):
             assert module[1] == "venv" or importlib.util.find_spec(module[1]), command
+
+
+def test_every_aws_command_of_the_readme_exists():
+    typed = set(re.findall(r"\baws ([a-z0-9-]+) ([a-z0-9-]+)", (ROOT / "README.md").read_text()))
+    session = botocore.session.get_session()
+    known = {
+        (service, xform_name(name, "-"))
+        for service in {service for service, _ in typed}
+        for name in [*session.get_service_model(service).operation_names, "Wait"]
+    }
+    assert typed
+    assert typed - known == set()
 
 
 @pytest.mark.parametrize("stage", ["sandbox", "production"])
@@ -145,3 +162,23 @@ def test_the_learners_commands_of_the_readme_run_as_they_stand(tmp_path):
     assert (tmp_path / "lake" / "model" / "model.json").exists()
     counts = json.loads((tmp_path / "lake" / "report.json").read_text())
     assert counts["rows_in"] == sum(counts[k] for k in ("rows_out", "quarantined", "duplicates", "excluded"))
+
+
+@pytest.mark.deep
+def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
+    section = (ROOT / "README.md").read_text().split("## The embedded cloud")[1].split("\n## ")[0]
+    (script,) = (body for language, _, body in FENCE.findall(section) if language == "sh")
+    with lifecycle.running(Place(tmp_path, free_port())) as place:
+        here = {"PORT": str(place.port), "ARGS": f"--folder {place.folder}", "CI": "true"}
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=ROOT,
+            env=place.environment() | here,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "InService" in done.stdout
+    assert "ServingUpdateRole: " in done.stdout
