@@ -48,6 +48,7 @@ class Execution:
         self._cloud = cloud
         self._stopping = threading.Event()
         self._thread = threading.Thread()
+        self._step = ""  # the one that runs
 
     @property
     def arn(self) -> str:
@@ -115,8 +116,8 @@ class Execution:
         def run(job: Job) -> Record:
             client, name = job.setting.sagemaker, {f"{kind.name}Name": job.name}
             created = getattr(client, f"create_{call}")(**name, **job.arguments)
-            running = next(step for step in self.steps.values() if step["StepStatus"] == "Executing")
-            running["Metadata"] = {kind.name: {"Arn": created[f"{kind.name}Arn"]}}
+            self.steps[self._step]["Metadata"] = {kind.name: {"Arn": created[f"{kind.name}Arn"]}}
+            self._step_becomes(self._step, "Executing")
             asked = False
             while True:
                 found: Record = getattr(client, f"describe_{call}")(**name)
@@ -134,8 +135,10 @@ class Execution:
         if event.kind == "started":
             self.steps.pop(event.step, None)  # a retried execution: the last attempt counts
             self.steps[event.step] = {"StepName": event.step, "StartTime": now(), "AttemptCount": 1}
+            self._step = event.step
             self._step_becomes(event.step, "Starting")
-            self._step_becomes(event.step, "Executing")
+            if event.text not in _KINDS:
+                self._step_becomes(event.step, "Executing")
         elif event.result:
             result, step = event.result, self.steps[event.step]
             step |= {
@@ -154,6 +157,8 @@ class Execution:
     def _step_becomes(self, name: str, status: str) -> None:
         step = self.steps[name]
         before, step["StepStatus"] = step.get("StepStatus"), status
+        if status == before:  # another attempt of the same step
+            return
         detail = {
             "metadata": {_lower(kind): iso_keys(it) for kind, it in step.get("Metadata", {}).items()},
             "stepName": name,

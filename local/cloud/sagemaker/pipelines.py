@@ -22,7 +22,7 @@ from local.runner.definition import Definition, Step, parse
 
 _SECONDS_TO_CLOSE = 5.0
 _UNSUPPORTED = (
-    *("PipelineDefinitionS3Location", "ParallelismConfiguration", "SelectiveExecutionConfig"),
+    *("PipelineDefinitionS3Location", "SelectiveExecutionConfig"),
     *("PipelineVersionId", "MlflowExperimentName"),
 )
 

@@ -30,12 +30,12 @@ ENDED = {"Succeeded", "Failed", "Stopped"}
 ACCOUNT = "000000000000"
 
 
-def role(iam: Any, *statements: tuple[list[str], list[str]]) -> str:
-    """A role that SageMaker may assume, and that may do only this."""
+def role(iam: Any, *statements: tuple[list[str], list[str]], service: str = "sagemaker.amazonaws.com") -> str:
+    """A role that a service may assume, and that may do only this."""
     name = f"role-{secrets.token_hex(4)}"
     trust = {
         "Effect": "Allow",
-        "Principal": {"Service": "sagemaker.amazonaws.com"},
+        "Principal": {"Service": service},
         "Action": "sts:AssumeRole",
     }
     allowed = [{"Effect": "Allow", "Action": actions, "Resource": on} for actions, on in statements]
