@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+from collections.abc import Mapping
 from typing import Any
 
-from local.cloud import resources
+from local.cloud import resources, seams
 from local.cloud.resources import Properties, Request
+
+# What drift detection compares; Glue keeps these as templates write them.
+_DRIFT: dict[str, tuple[Mapping[str, Properties], str]] = {
+    "AWS::Glue::Crawler": (seams.glue._crawlers, "DatabaseName TablePrefix"),
+    "AWS::Glue::DataQualityRuleset": (resources.rulesets, "Description Ruleset"),
+    "AWS::Glue::Job": (
+        seams.glue._jobs,
+        "Description Role Command DefaultArguments MaxRetries Timeout GlueVersion NumberOfWorkers WorkerType",
+    ),
+    "AWS::Glue::Trigger": (
+        seams.glue._triggers,
+        "Type Predicate Actions WorkflowName EventBatchingCondition",
+    ),
+    "AWS::Glue::Workflow": (seams.glue._workflows, "Description MaxConcurrentRuns"),
+}
 
 
 def install(_cloud: object) -> None:
     """Register them."""
+    for resource_type, (store, names) in _DRIFT.items():
+        reader = functools.partial(_current, store), frozenset(names.split())
+        seams.drift._DRIFT_READERS[resource_type] = reader
     resources.register(
         "AWS::Glue::SecurityConfiguration",
         create=_create_security_configuration,
@@ -35,6 +55,10 @@ def install(_cloud: object) -> None:
         replacing=("Name",),
         tags=("Tags", "map"),
     )
+
+
+def _current(store: Mapping[str, Properties], name: str, _expected: Properties) -> Properties | None:
+    return store.get(name)
 
 
 def _create_security_configuration(request: Request) -> str:

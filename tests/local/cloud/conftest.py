@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,31 +13,42 @@ from local.cloud import lifecycle
 from local.cloud.place import REGION, ROOT, Place
 from tools.assembly import Assembly
 
+Clients = Callable[[str], Any]
 
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+
+def new_place(folder: Path) -> Place:
+    """A place on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with lifecycle.running(Place(tmp_path_factory.mktemp("cloud"), port)) as place:
-        yield place
+        return Place(folder, probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def client(cloud: Place) -> Callable[[str], Any]:
-    """`client("s3")`: as the root user, from outside."""
+def clients_of(place: Place) -> Clients:
+    """`clients_of(place)("s3")`: as the root user, from outside."""
 
     def get(service: str) -> Any:
         return boto3.client(
             service,
             region_name=REGION,
-            endpoint_url=cloud.url,
-            verify=str(cloud.certificate),
+            endpoint_url=place.url,
+            verify=str(place.certificate),
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
 
     return get
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with lifecycle.running(new_place(tmp_path_factory.mktemp("cloud"))) as place:
+        yield place
+
+
+@pytest.fixture(scope="session")
+def client(cloud: Place) -> Clients:
+    """`client("s3")`, of the shared cloud."""
+    return clients_of(cloud)
 
 
 class Cdk:
@@ -67,8 +79,7 @@ class Cdk:
         return completed.stdout
 
     def deploy(self, *stacks: str) -> str:
-        """Bootstrap, then deploy these stacks, or all."""
-        self("bootstrap")
+        """Deploy these stacks, or all."""
         return self("deploy", *(stacks or ["--all"]), "--require-approval", "never")
 
 
@@ -76,5 +87,6 @@ class Cdk:
 def deployed(cloud: Place, assembly: Callable[[str], Assembly]) -> Cdk:
     """The sandbox, deployed once into the shared cloud: whoever changes a stack puts it back."""
     cdk = Cdk(cloud, assembly("sandbox"))
+    cdk("bootstrap")
     cdk.deploy()
     return cdk

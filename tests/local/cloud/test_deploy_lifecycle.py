@@ -1,0 +1,186 @@
+"""A deployment that is interrupted, made again, and taken down to nothing by `make destroy`'s own code."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from local.cloud import lifecycle
+from local.cloud.place import ACCOUNT, ROOT, Place
+from tests.local.cloud import test_properties
+from tests.local.cloud.conftest import Cdk, Clients, clients_of, new_place
+from tools.assembly import Assembly
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A cloud of its own, for what the shared one would not survive."""
+    with lifecycle.running(new_place(tmp_path_factory.mktemp("own"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def clients(place: Place) -> Clients:
+    return clients_of(place)
+
+
+# Service: (operation, the list in its answer, what names an item; "" where the item is the name)
+INVENTORY = {
+    "application-autoscaling": [
+        ("describe_scalable_targets", "ScalableTargets", "ResourceId", {"ServiceNamespace": "sagemaker"})
+    ],
+    "budgets": [("describe_budgets", "Budgets", "BudgetName", {"AccountId": ACCOUNT})],
+    "cloudformation": [("describe_stacks", "Stacks", "StackName")],
+    "cloudwatch": [
+        ("describe_alarms", "MetricAlarms", "AlarmName"),
+        ("list_dashboards", "DashboardEntries", "DashboardName"),
+    ],
+    "ec2": [
+        ("describe_vpcs", "Vpcs", "VpcId"),
+        ("describe_subnets", "Subnets", "SubnetId"),
+        ("describe_security_groups", "SecurityGroups", "GroupId"),
+        ("describe_route_tables", "RouteTables", "RouteTableId"),
+        ("describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId"),
+        ("describe_flow_logs", "FlowLogs", "FlowLogId"),
+    ],
+    "ecr": [("describe_repositories", "repositories", "repositoryName")],
+    "events": [("list_rules", "Rules", "Name")],
+    "firehose": [("list_delivery_streams", "DeliveryStreamNames", "")],
+    "glue": [
+        ("get_databases", "DatabaseList", "Name"),
+        ("get_connections", "ConnectionList", "Name"),
+        ("get_crawlers", "Crawlers", "Name"),
+        ("get_jobs", "Jobs", "Name"),
+        ("get_triggers", "Triggers", "Name"),
+        ("get_security_configurations", "SecurityConfigurations", "Name"),
+    ],
+    "iam": [("list_roles", "Roles", "RoleName"), ("list_users", "Users", "UserName")],
+    "kinesis": [("list_streams", "StreamNames", "")],
+    "kms": [("list_keys", "Keys", "KeyId")],
+    "lambda": [
+        ("list_functions", "Functions", "FunctionName"),
+        ("list_event_source_mappings", "EventSourceMappings", "UUID"),
+    ],
+    "logs": [("describe_log_groups", "logGroups", "logGroupName")],
+    "s3": [("list_buckets", "Buckets", "Name")],
+    "sagemaker": [
+        ("list_endpoints", "Endpoints", "EndpointName"),
+        ("list_endpoint_configs", "EndpointConfigs", "EndpointConfigName"),
+        ("list_models", "Models", "ModelName"),
+        ("list_model_package_groups", "ModelPackageGroupSummaryList", "ModelPackageGroupName"),
+        ("list_pipelines", "PipelineSummaries", "PipelineName"),
+    ],
+    "scheduler": [("list_schedules", "Schedules", "Name")],
+    "sns": [
+        ("list_topics", "Topics", "TopicArn"),
+        ("list_subscriptions", "Subscriptions", "SubscriptionArn"),
+    ],
+    "sqs": [("list_queues", "QueueUrls", "")],
+    "ssm": [("describe_parameters", "Parameters", "Name")],
+}
+
+
+def inventory(clients: Clients) -> set[str]:
+    """What is there, as `service kind name`, by listing every service."""
+    found = set()
+    for service, lists in INVENTORY.items():
+        for operation, answer, name, *more in lists:
+            listed: Any = getattr(clients(service), operation)(**(more[0] if more else {})).get(answer, [])
+            found |= {f"{service} {answer} {item[name] if name else item}" for item in listed}
+    return found
+
+
+def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(
+    place: Place, clients: Clients, assembly: Callable[[str], Assembly]
+) -> None:
+    cdk = Cdk(place, assembly("sandbox"))
+    cdk("bootstrap")
+    command = [str(ROOT / "node_modules/.bin/cdk"), "deploy", "--all", "--app", str(cdk.assembly.path)]
+    with subprocess.Popen(
+        [*command, "--require-approval", "never"],
+        cwd=place.folder / "work",
+        env=place.environment() | {"CI": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as deploying:
+        wait_for(lambda: len(clients("cloudformation").describe_stacks()["Stacks"]) > 1)
+        os.killpg(lifecycle.process(place) or 0, signal.SIGKILL)
+        deploying.communicate(timeout=60)
+    assert deploying.returncode != 0
+    wait_for(lambda: lifecycle.process(place) is None)
+    lifecycle.start(place)
+    assert not clients("cloudformation").describe_stacks()["Stacks"]
+    cdk("bootstrap")
+    assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
+
+
+def test_destroy_leaves_what_is_documented_and_nothing_else(
+    place: Place, clients: Clients, assembly: Callable[[str], Assembly]
+) -> None:
+    cdk = Cdk(place, assembly("sandbox"))
+    before = {line for line in inventory(clients) if "flights" in line}
+    assert before
+    buckets = clients("s3").list_buckets()["Buckets"]
+    raw = next(bucket["Name"] for bucket in buckets if "-raw" in bucket["Name"])
+    for body in (b"a", b"b"):  # two versions, and a marker
+        clients("s3").put_object(Bucket=raw, Key="flights/left.csv", Body=body)
+    clients("s3").delete_object(Bucket=raw, Key="flights/left.csv")
+    table = {"Name": "left", "StorageDescriptor": {"Columns": []}}
+    clients("glue").create_table(DatabaseName="flights_sandbox", TableInput=table)
+    refused = cdk("destroy", "--all", "--force", succeeds=False)
+    assert "not empty" in refused
+    destroyed = subprocess.run(
+        [sys.executable, "-m", "tools.destroy", "--stage", "sandbox", "--yes"],
+        cwd=ROOT,
+        env=place.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert destroyed.returncode == 0, destroyed.stdout
+    left = {line for line in inventory(clients) if not re_bootstrap(line)}
+    keys = clients("kms").list_keys()["Keys"]
+    states = {clients("kms").describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in keys}
+    assert states == {"PendingDeletion"}
+    assert {line for line in left if not line.startswith("kms")} == set()
+
+
+@pytest.mark.deep
+def test_production_deploys_reads_back_and_is_protected(
+    tmp_path, assembly: Callable[[str], Assembly]
+) -> None:
+    with lifecycle.running(new_place(tmp_path)) as place:
+        clients, cdk = clients_of(place), Cdk(place, assembly("production"))
+        cdk("bootstrap")
+        assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
+        assert "Number of stacks with differences: 0" in cdk("diff", "--all")
+        assert set(test_properties.differences(cdk.assembly, clients)) == set()
+        assert "TerminationProtection" in cdk("destroy", "--all", "--force", succeeds=False)
+        stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
+        for stack in stacks:
+            clients("cloudformation").update_termination_protection(
+                StackName=stack, EnableTerminationProtection=False
+            )
+        cdk("destroy", "--all", "--force")
+        left = {line for line in inventory(clients) if "flights" in line}
+        # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs.
+        assert {line.split()[0] for line in left} == {"s3", "sagemaker", "glue", "logs"}
+
+
+def re_bootstrap(line: str) -> bool:
+    """Whether an inventory line is CDK's own, or the VPC that every account has."""
+    return "cdk-" in line or "CDKToolkit" in line or line.startswith("ec2")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
