@@ -9,21 +9,26 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 
 from local.cloud.glue.dqdl import DqdlError, Rule, parse
 
-Row = Mapping[str, str | None]
+T = TypeVar("T")
+# Column names, and rows in their order; a row that is too short has nulls for the rest.
+Batch = tuple[Sequence[str], Sequence[Sequence[str | None]]]
+
+ROWS = 10_000  # in a batch: all rows of a year at once would take the memory of a laptop
 
 
-def judge(rules: Sequence[Rule], columns: Sequence[str], rows: Iterator[Row]) -> list[dict[str, Any]]:
+def judge(rules: Sequence[Rule], columns: Sequence[str], batches: Iterator[Batch]) -> list[dict[str, Any]]:
     """The outcome of each rule, as GetDataQualityResult words it; one pass over the rows.
 
     A column has few distinct values of which most repeat, so values are counted first and judged once.
@@ -31,10 +36,11 @@ def judge(rules: Sequence[Rule], columns: Sequence[str], rows: Iterator[Row]) ->
     asked = sorted({rule.column for rule in rules if rule.share is not None} & set(columns))
     counts: dict[str, Counter[str | None]] = {column: Counter() for column in asked}
     total = 0
-    for row in rows:
-        total += 1
+    for header, rows in batches:
+        total += len(rows)
+        values = dict(zip(header, itertools.zip_longest(*rows), strict=False))
         for column, count in counts.items():
-            count[row.get(column)] += 1
+            count.update(values.get(column, itertools.repeat(None, len(rows))))
     return [_outcome(number, rule, columns, counts, total) for number, rule in enumerate(rules, start=1)]
 
 
@@ -65,37 +71,45 @@ def _outcome(
     return outcome
 
 
-def csv_rows(text: io.TextIOBase, delimiter: str) -> Iterator[Row]:
-    """Rows by the names of the file's own header, in lower case as the catalog has them."""
+def csv_batches(text: io.TextIOBase, delimiter: str) -> Iterator[Batch]:
+    """Rows under the names of the file's own header, in lower case as the catalog has them."""
     lines = csv.reader(text, delimiter=delimiter)
     header = [name.strip().lower() for name in next(lines, [])]
-    for values in lines:
-        if values:
-            yield {name: value or None for name, value in zip(header, values, strict=False)}
+    rows = ([value or None for value in row] for row in lines if row)
+    for batch in _batches(rows):
+        yield header, batch
 
 
-def json_rows(text: io.TextIOBase) -> Iterator[Row]:
+def json_batches(text: io.TextIOBase) -> Iterator[Batch]:
     """One row a line; a value that is no string counts as its JSON text."""
-    for line in text:
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = {}
-        yield {
-            name.lower(): value if value is None or isinstance(value, str) else json.dumps(value)
-            for name, value in (row.items() if isinstance(row, dict) else ())
-        }
+    for batch in _batches(_json_row(line) for line in text if line.strip()):
+        header = sorted({name for row in batch for name in row})
+        yield header, [[row.get(name) for name in header] for row in batch]
 
 
-def read(s3: Any, table: Mapping[str, Any]) -> Iterator[Row]:
+def _json_row(line: str) -> dict[str, str | None]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    return {
+        name.lower(): value if value is None or isinstance(value, str) else json.dumps(value)
+        for name, value in (row.items() if isinstance(row, dict) else ())
+    }
+
+
+def _batches(rows: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(itertools.islice(rows, ROWS)):
+        yield batch
+
+
+def read(s3: Any, table: Mapping[str, Any]) -> Iterator[Batch]:
     """All rows of a table of CSV or JSON lines, plain or gzip."""
     form = table["Parameters"].get("classification")
     delimiter = table["Parameters"].get("delimiter", ",")
-    readers: dict[str, Callable[[io.TextIOBase], Iterator[Row]]] = {
-        "csv": lambda text: csv_rows(text, delimiter),
-        "json": json_rows,
+    readers: dict[str, Callable[[io.TextIOBase], Iterator[Batch]]] = {
+        "csv": lambda text: csv_batches(text, delimiter),
+        "json": json_batches,
     }
     if form not in readers:
         raise DqdlError(f"a table of {form} is unsupported in the embedded cloud")

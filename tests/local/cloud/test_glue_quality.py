@@ -10,8 +10,8 @@ from pipeline.rules import dqdl as ruleset
 from pipeline.schema import load
 
 
-def outcome(rule: str, rows: list[dict[str, str | None]], columns: list[str] | None = None) -> dict[str, Any]:
-    (found,) = judge.judge(dqdl.parse(f"Rules = [\n  {rule}\n]"), columns or ["c"], iter(rows))
+def outcome(rule: str, rows: list[list[str | None]]) -> dict[str, Any]:
+    (found,) = judge.judge(dqdl.parse(f"Rules = [\n  {rule}\n]"), ["c"], iter([(["c"], rows)]))
     return found
 
 
@@ -20,8 +20,8 @@ def within(limits: str, share: float) -> str:
     return f'CustomSql "{query}" >= {share}'
 
 
-def rows(*values: str | None) -> list[dict[str, str | None]]:
-    return [{"c": value} for value in values]
+def rows(*values: str | None) -> list[list[str | None]]:
+    return [[value] for value in values]
 
 
 def test_every_rule_of_the_schema_is_understood() -> None:
@@ -78,7 +78,18 @@ def test_a_column_that_is_not_there_fails_its_rules() -> None:
 
 
 def test_rows_of_csv_and_json_are_read_as_text() -> None:
-    csv = judge.csv_rows(io.StringIO('A,b\n1,"x, y"\n2\n\n,z\n'), ",")
-    assert list(csv) == [{"a": "1", "b": "x, y"}, {"a": "2"}, {"a": None, "b": "z"}]
-    lines = judge.json_rows(io.StringIO('{"A": 1, "b": null, "c": "x"}\n{"torn": \n[1]\n'))
-    assert list(lines) == [{"a": "1", "b": None, "c": "x"}, {}, {}]
+    csv = judge.csv_batches(io.StringIO('A,b\n1,"x, y"\n2\n\n,z\n'), ",")
+    assert list(csv) == [(["a", "b"], [["1", "x, y"], ["2"], [None, "z"]])]
+    lines = judge.json_batches(io.StringIO('{"A": 1, "b": null, "c": ""}\n{"torn": \n[1]\n'))
+    assert list(lines) == [(["a", "b", "c"], [["1", None, ""], [None] * 3, [None] * 3])]
+
+
+def test_files_of_different_headers_and_many_batches_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "ROWS", 2)
+    files = ("c,d\n1,x\n2,x\n3\n", "d,c\nx,4\n", "d\nx\n")
+    batches = (batch for file in files for batch in judge.csv_batches(io.StringIO(file), ","))
+    found = judge.judge(
+        dqdl.parse('Rules = [Completeness "c" >= 0.8, Completeness "d" >= 0.8]'), ["c", "d"], batches
+    )
+    shares = [rule["EvaluatedMetrics"] for rule in found]
+    assert shares == [{"Column.c.Completeness": 0.8}, {"Column.d.Completeness": 0.8}]

@@ -37,6 +37,16 @@ NAMES: dict[str, str | None] = {
     "sts.register_session": "access_key session",
     "tagging._RESOURCE_TAG_COLLECTORS": None,
     "tagging.resource_tags": "arn",
+    # glue
+    "app.SERVICE_HANDLERS": None,
+    "cloudwatch_logs._log_groups": None,
+    "glue._crawlers": None,
+    "glue._job_runs": None,
+    "glue._jobs": None,
+    "glue._triggers": None,
+    "glue._workflow_runs": None,
+    "glue._workflows": None,
+    "glue.handle_request": "method path headers body query_params",
     # iam_report
     "iam_evaluator.EvalContext": "principal_arn principal_type principal_account action resource_arn region",
     "iam_evaluator.evaluate": "ctx policies",
