@@ -9,11 +9,11 @@ from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.dead_letters import DeadLetters
+from stacks.permissions import allow
 
 
 class OrderedEvents(Construct):
@@ -86,6 +86,14 @@ class OrderedEvents(Construct):
                 conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
             )
         )
-        function.add_event_source(
-            sources.SqsEventSource(self.queue, batch_size=1, report_batch_item_failures=True)
+        # What Lambda reads the queue with ("Using Lambda with Amazon SQS"); the L2's event source grants more.
+        assert function.role  # noqa: S101 - PythonFunction always sets one
+        reads = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+        allow(function.role, reads, [self.queue.queue_arn])
+        key.grant_decrypt(function.role)
+        function.add_event_source_mapping(
+            f"{id}Mapping",
+            event_source_arn=self.queue.queue_arn,
+            batch_size=1,
+            report_batch_item_failures=True,
         )

@@ -69,6 +69,17 @@ def test_the_narrow_role_may_be_passed_to_cloudformation_only(release: Template,
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_queue_is_read_with_what_lambda_needs_and_no_more(release: Template, function: str) -> None:
+    allowed = {action for statement in statements(release, function) for action in actions(statement)}
+    assert {action for action in allowed if action.startswith(("sqs:", "kms:"))} == {
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "kms:Decrypt",
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_functions_change_nothing_but_the_stack(release: Template, function: str) -> None:
     allowed = {action for statement in statements(release, function) for action in actions(statement)}
     changing = {
