@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.assembly import ROOT
 
-BENCHMARKS = ("setup", "synth", "etl", "training", "inference")
+BENCHMARKS = ("setup", "synth", "etl", "training", "inference", "stream")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -130,8 +130,37 @@ def test_the_share_of_refused_records_raises_an_alarm_and_good_ones_end_it(
     flow: Flow, sent: list[replay.Event]
 ) -> None:
     assert eventually(lambda: flow.state("RecordsRefused") == "OK")
-    flow.send([b"no flight"] * 400)
+    flow.send([b"no flight"] * 200)
     assert eventually(lambda: flow.state("RecordsRefused") == "ALARM")
-    for _ in replay.send(flow.client("kinesis"), flow.stream, sent * 5):
+    for _ in replay.send(flow.client("kinesis"), flow.stream, sent * 3):
         continue
     assert eventually(lambda: flow.state("RecordsRefused") == "OK", seconds=30)
+
+
+def test_an_upload_reaches_its_target_as_the_rule_s_role_or_waits_for_a_person(flow: Flow) -> None:
+    """Without its one permission the role cannot start the workflow: the event is kept, with AWS's reason."""
+    rules, iam, sqs = (flow.client(service) for service in ("events", "iam", "sqs"))
+    [name] = [
+        rule["Name"] for rule in rules.list_rules()["Rules"] if "batch/" in rule.get("EventPattern", "")
+    ]
+    [target] = rules.list_targets_by_rule(Rule=name)["Targets"]
+    role = target["RoleArn"].rpartition("/")[2]
+    [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    letters = sqs.get_queue_url(QueueName=target["DeadLetterConfig"]["Arn"].rpartition(":")[2])["QueueUrl"]
+    rules.enable_rule(Name=name)
+    iam.delete_role_policy(RoleName=role, PolicyName=policy)
+    try:
+        flow.client("s3").put_object(Bucket=flow.raw, Key="batch/flights.csv", Body=b"year\n")
+        [letter] = eventually(
+            lambda: sqs.receive_message(QueueUrl=letters, MessageAttributeNames=["All"]).get("Messages")
+        )
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+        rules.disable_rule(Name=name)
+    sqs.delete_message(QueueUrl=letters, ReceiptHandle=letter["ReceiptHandle"])
+    attributes = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
+    assert attributes["ERROR_CODE"] == "NO_PERMISSIONS"
+    assert attributes["TARGET_ARN"] == target["Arn"]
+    assert "glue:NotifyEvent" in attributes["ERROR_MESSAGE"]
+    assert json.loads(letter["Body"])["detail"]["object"]["key"] == "batch/flights.csv"

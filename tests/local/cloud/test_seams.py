@@ -41,6 +41,8 @@ NAMES: dict[str, str | None] = {
     "app.SERVICE_HANDLERS": None,
     "cloudwatch_logs._log_groups": None,
     "glue._crawlers": None,
+    "glue._create_job": "data",
+    "glue._create_trigger": "data",
     "glue._job_runs": None,
     "glue._jobs": None,
     "glue._triggers": None,
@@ -51,6 +53,41 @@ NAMES: dict[str, str | None] = {
     "iam_evaluator.EvalContext": "principal_arn principal_type principal_account action resource_arn region",
     "iam_evaluator.evaluate": "ctx policies",
     "iam_evaluator.parse_policy_document": "doc",
+    # alarms
+    "cloudwatch._alarms": None,
+    "cloudwatch._calc_stats": "points",
+    "cloudwatch._dims_key": "dims",
+    "cloudwatch._dispatch_alarm_actions": "alarm old_state new_state reason",
+    "cloudwatch._evaluate_alarm": "alarm",
+    "cloudwatch._metrics": None,
+    "cloudwatch._record_history": "alarm_name old_state new_state reason",
+    "cloudwatch._stat_value": "stats stat_name points",
+    # archive
+    "firehose._streams": None,
+    # events
+    "eventbridge._SCHEDULER_TICK_INTERVAL": None,
+    "eventbridge._apply_input_transformer": "transformer rule view",
+    "eventbridge._cron_next_fire": "fields after_dt",
+    "eventbridge._dispatch_to_lambda": "arn payload",
+    "eventbridge._dispatch_to_sns": "arn payload",
+    "eventbridge._invoke_target": "target event rule view",
+    "eventbridge._parse_rate_seconds": "expr",
+    "eventbridge._pattern_event_view": "event",
+    "eventbridge._put_events": "data allow_aws_source",
+    "iam_evaluator._resource_policy": "service resource_arn",
+    "iam_evaluator.evaluate_resource_policy": "doc ctx service",
+    "scheduler._SCHEDULE_TICK_INTERVAL": None,
+    "sqs._act_send_message": "data qurl",
+    # metrics
+    "cloudwatch.record_metric": "namespace metric_name value unit dimensions",
+    "kinesis._put_record": "data",
+    "kinesis._put_records": "data",
+    "lambda_svc._emit_lambda_metrics": "function_name duration_ms error throttle",
+    # stream
+    "firehose.ingest_from_kinesis_source": "stream_arn records",
+    "lambda_svc._esms": None,
+    "lambda_svc._execute_function": "func event",
+    "lambda_svc._poll_kinesis": "",
 }
 # Prints, for each name, its parameters, None for what is not callable, and nothing for what does not exist.
 LOOK = """
