@@ -181,6 +181,26 @@ def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> Non
     )
 
 
+def test_a_service_of_ours_names_the_resource_in_its_denial(acting) -> None:
+    group = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/ours"
+    sagemaker = acting("sagemaker", allow("sagemaker:DescribeModelPackageGroup", group))
+    code, message = refusal(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName="theirs"))
+    assert code == "AccessDeniedException"
+    theirs = group.replace("ours", "theirs")
+    assert f"perform: sagemaker:DescribeModelPackageGroup on resource: {theirs} because" in message
+
+
+def test_a_condition_on_a_resources_tag_sees_sagemakers_tags(acting, client) -> None:
+    for name in ("ours", "theirs"):
+        tags = [{"Key": "project", "Value": name}]
+        client("sagemaker").create_model_package_group(ModelPackageGroupName=name, Tags=tags)
+    tagged = {"StringEquals": {"aws:ResourceTag/project": "ours"}}
+    sagemaker = acting("sagemaker", allow("sagemaker:DeleteModelPackageGroup", condition=tagged))
+    sagemaker.delete_model_package_group(ModelPackageGroupName="ours")
+    code, _ = refusal(lambda: sagemaker.delete_model_package_group(ModelPackageGroupName="theirs"))
+    assert code == "AccessDeniedException"
+
+
 # --- what stands behind it -------------------------------------------------------------------------------------------
 
 
