@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal, cast
 
@@ -35,17 +35,20 @@ def run(
     """Run `command` in `folder` with exactly `environment`; each line of its output goes to `on_line`.
 
     Whatever happens here, an exception or Ctrl-C included, the whole process group is gone on return. What a process
-    leaves behind in its group ends with it, as a container's processes do.
+    leaves behind in its group ends with it, as a container's processes do. It ends, too, if this process is killed.
     """
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
+    with (
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+        _guarded(process.pid),
+    ):
         try:
             return _watch(process, limits, _Lines(cast(IO[bytes], process.stdout), on_line))
         finally:
@@ -62,6 +65,22 @@ class Limits:
     seconds: float
     stop: Callable[[], bool]
     grace_seconds: float
+
+
+@contextlib.contextmanager
+def _guarded(group: int) -> Iterator[None]:
+    """Have a shell end the group once a pipe ends that only this process holds open."""
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"read _; kill -s KILL -- -{group}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # else it would die with us
+    ) as guard:
+        try:
+            yield
+        finally:
+            guard.kill()
 
 
 def _watch(process: subprocess.Popen[bytes], limits: Limits, lines: _Lines) -> Exit:

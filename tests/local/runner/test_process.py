@@ -1,13 +1,16 @@
 """One process: its lines, its limits, its end."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from local.cloud.place import ROOT
 from local.runner.container import container
 from local.runner.process import Exit, Limits, run
+from tests.local.runner.test_execution import gone
 
 
 def shell(
@@ -91,3 +94,22 @@ def test_a_program_that_does_not_exist_fails_like_in_a_shell(tmp_path: Path) -> 
 def test_only_the_containers_own_paths_are_remapped(tmp_path: Path, text: str, remapped: str) -> None:
     with container(tmp_path / "job") as inside:
         assert inside.remap(text) == remapped.replace("{}", str(tmp_path / "job"))
+
+
+def test_a_killed_runner_leaves_no_process(tmp_path: Path) -> None:
+    """Not even what the process started: the whole group ends."""
+    code = f"""
+import pathlib
+from local.runner.process import Limits, run
+limits = Limits(60, lambda: False, 1)
+run(["/bin/sh", "-c", "sleep 60 & echo $! $$; wait"], folder=pathlib.Path({str(tmp_path)!r}),
+    environment={{"PATH": "/usr/bin:/bin"}}, limits=limits, on_line=lambda line: print(line, flush=True))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as runner:
+        assert runner.stdout is not None
+        started = [int(word) for word in runner.stdout.readline().split()]
+        runner.kill()
+    assert len(started) == 2
+    assert all(gone(process) for process in started)
