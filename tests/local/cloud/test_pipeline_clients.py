@@ -161,7 +161,7 @@ def test_the_deployed_pipeline_is_the_committed_definition(
     assert described["PipelineDescription"] == template["Properties"]["PipelineDescription"]
 
 
-@pytest.mark.deep  # half a minute
+@pytest.mark.deep  # a minute
 def test_real_flights_become_a_registered_model_by_the_sandboxs_own_roles(
     deployed: Cdk, client: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -171,24 +171,18 @@ def test_real_flights_become_a_registered_model_by_the_sandboxs_own_roles(
     definition = json.loads(sagemaker.describe_pipeline(PipelineName=name)["PipelineDefinition"])
     curated = next(it["DefaultValue"] for it in definition["Parameters"] if it["Name"] == "InputDataUri")
     bucket, _, prefix = curated.removeprefix("s3://").partition("/")
-    folder = write_small_curated(tmp_path / "curated", rows=20_000)
+    folder = write_small_curated(tmp_path / "curated", rows=40_000)
     for path in folder.rglob("*.parquet"):
         s3.upload_file(str(path), bucket, f"{prefix}{path.relative_to(folder).as_posix()}")
     # On so few rows only a cautious booster beats the linear model, which the gate demands.
-    given = {
-        "NumRound": "100",
-        "MaxDepth": "3",
-        "Eta": "0.05",
-        "MinChildWeight": "20",
-        "MetricThreshold": "0.5",
-    }
+    given = {"NumRound": "200", "MaxDepth": "5", "Eta": "0.05", "MinChildWeight": "50"}
     arn = sagemaker.start_pipeline_execution(
         PipelineName=name, PipelineParameters=[{"Name": key, "Value": value} for key, value in given.items()]
     )["PipelineExecutionArn"]
     execution = until(
         lambda: sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn),
         lambda it: it["PipelineExecutionStatus"] != "Executing",
-        seconds=240,
+        seconds=480,
     )
     steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
     assert execution["PipelineExecutionStatus"] == "Succeeded", steps
