@@ -6,7 +6,7 @@ MiniStack's dispatcher authorizes every call, ours too; what a request does not 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from local.cloud import authorization, events, protocol, resources, seams
@@ -35,6 +35,10 @@ def install(cloud: Cloud) -> None:
         return await (ours if known else seams.glue.handle_request)(method, path, headers, body, query)
 
     seams.service("glue", "AWSGlue", handle)
+    seams.replace(seams.glue, "_create_trigger", _keeping(seams.glue._triggers, "EventBatchingCondition"))
+    seams.replace(
+        seams.glue, "_create_job", _keeping(seams.glue._jobs, "ExecutionProperty", "JobRunQueuingEnabled")
+    )
     events.TARGETS["glue"] = api.workflows.notify
     authorization.GLUE_RESOURCES |= {
         "GetDataQualityRulesetEvaluationRun": lambda request: _judged_by(
@@ -150,6 +154,22 @@ class Api:
                 {name: result[name] for name in names} for result in reversed(self.quality.results.values())
             ]
         }
+
+
+def _keeping(records: Any, *names: str) -> Callable[[Callable[[Request], Any]], Callable[[Request], Any]]:
+    """MiniStack's Create drops these members; whoever runs the thing needs them."""
+
+    def wrapper(original: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        def create(request: Request) -> Any:
+            answer = original(request)
+            if record := records.get(request.get("Name")):
+                for name in request.keys() & set(names):
+                    record.setdefault(name, request[name])
+            return answer
+
+        return create
+
+    return wrapper
 
 
 def _judged_by(ruleset: str) -> str:

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local import spark
 from local.cloud import clock, events, roles, seams
-from local.cloud.glue import work
+from local.cloud.glue import sparkmetrics, work
 from local.cloud.glue.work import Work
 from local.cloud.protocol import ApiError
 from local.runner import process, storage
@@ -165,7 +165,7 @@ def _execute(of: Work, job: Record, run: Record) -> None:
     if run["JobRunState"] == "STARTING":
         run["JobRunState"] = "RUNNING"
     with of.folder() as folder:
-        for name in ("clock", "packages"):
+        for name in ("clock", "packages", "spark"):
             (folder / name).mkdir()
         (folder / "clock" / "sitecustomize.py").write_text(_CLOCK.format(factor=1 / clock.scaled(1)))
         s3 = session.client("s3", place)
@@ -185,8 +185,12 @@ def _execute(of: Work, job: Record, run: Record) -> None:
                     grace_seconds=2,
                 ),
                 python=of.cloud.python,
-                variables=_variables(of, session),
+                variables=_variables(of, session) | sparkmetrics.settings(folder / "spark"),
             )
+            if "--enable-metrics" in arguments:
+                sparkmetrics.publish(
+                    session.client("cloudwatch", place), folder / "spark", job["Name"], run["Id"]
+                )
         except spark.SparkJobError as error:
             failed = of.log(session, f"{run['LogGroupName']}/error", run["Id"], configuration)
             failed.write(str(error))

@@ -112,16 +112,17 @@ class Workflows:
                 # If a run is under way this raises, and EventBridge brings the event again later.
                 self._start_batch(name, [*waiting, str(event["id"])], condition)
             else:
-                self._batches[name] = [*waiting, str(event["id"])]
-                if not waiting:
-                    self._work.start(f"window {name}", self._wait, name, condition)
+                waiting.append(str(event["id"]))
+                if name not in self._batches:
+                    self._batches[name] = waiting
+                    self._work.start(f"window {name}", self._wait, name, waiting, condition)
 
-    def _wait(self, name: str, condition: Mapping[str, Any]) -> None:
+    def _wait(self, name: str, waiting: list[str], condition: Mapping[str, Any]) -> None:
+        """Start with what has come when the window closes, unless the batch became full before."""
         seconds = clock.scaled(float(condition.get("BatchWindow") or WINDOW_SECONDS))
         while not self._work.ending.wait(seconds):
             with self._lock:
-                waiting = self._batches.get(name)
-                if not waiting:
+                if self._batches.get(name) is not waiting:
                     return
                 try:
                     self._start_batch(name, waiting, condition)

@@ -259,6 +259,23 @@ def test_a_failing_job_is_tried_again_and_says_why(here: Here) -> None:
     assert logs["events"][0]["message"].endswith("no luck")
 
 
+def test_a_killed_job_fails_and_copies_nothing_back(here: Here) -> None:
+    script = """
+import os, signal, sys
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+open(given["--out"] + "/half.txt", "w").write("half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    here.put("out/old.txt", "old")
+    job = here.job(script, DefaultArguments={"--out": f"s3://{here.bucket}/out"})
+    here.glue.start_job_run(JobName=job)
+    run = here.ended(job)[0]
+    assert run["JobRunState"] == "FAILED"
+    assert "exit code -9" in run["ErrorMessage"]
+    objects = here.s3.list_objects_v2(Bucket=here.bucket, Prefix="out/")["Contents"]
+    assert [item["Key"] for item in objects] == ["out/old.txt"]
+
+
 def test_a_wait_in_a_script_runs_at_the_clouds_speed(here: Here) -> None:
     job = here.job("import time; time.sleep(90)")
     here.glue.start_job_run(JobName=job)
@@ -410,6 +427,27 @@ def test_an_upload_starts_the_workflow(here: Here, uploads: Callable[[str, str],
     run = here.over(workflow)
     assert run["Statistics"]["SucceededActions"] == 1
     assert run["WorkflowRunProperties"].keys() == {"aws:eventIds"}
+
+
+def test_uploads_wait_for_a_batch_or_for_its_window(
+    here: Here, cloud: Place, uploads: Callable[[str, str], None]
+) -> None:
+    workflow = here.workflow(
+        {
+            "Type": "EVENT",
+            "Actions": [{"JobName": here.job("print()")}],
+            "EventBatchingCondition": {"BatchSize": 2, "BatchWindow": 120},
+        }
+    )
+    uploads(workflow, here.role({**EVERYTHING, "Action": "glue:NotifyEvent"}))
+    for number in range(2):
+        here.put(f"batch/{number}.csv", "a,b\n1,2\n")
+    assert here.over(workflow)["StartingEventBatchCondition"]["BatchSize"] == 2
+    began = time.monotonic()
+    here.put("batch/alone.csv", "a,b\n1,2\n")
+    until(lambda: len(here.glue.get_workflow_runs(Name=workflow)["Runs"]) == 2)
+    assert time.monotonic() - began >= 120 / cloud.factor
+    assert here.over(workflow)["StartingEventBatchCondition"]["BatchSize"] == 1
 
 
 def test_an_upload_starts_nothing_without_the_right_to_notify(

@@ -1,5 +1,6 @@
 """The deployed workflow runs as a person starts it: crawled, judged, curated, crawled again, by the template's roles."""
 
+import datetime as dt
 import io
 import json
 import time
@@ -189,6 +190,28 @@ def test_the_log_of_a_job_is_in_its_encrypted_group(ran, client) -> None:
     assert any(event["message"].startswith("curate: ") for event in events)
     key = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["kmsKeyId"]
     assert key.endswith(processing["Key"])
+
+
+def test_the_dashboard_sees_what_spark_did(ran, client) -> None:
+    processing, manifest, _ = ran
+    dimensions = {"JobName": processing["CurateJob"], "JobRunId": "ALL", "Type": "count"}
+
+    def total(name: str) -> float:
+        found = client("cloudwatch").get_metric_statistics(
+            Namespace="Glue",
+            MetricName=f"glue.driver.aggregate.{name}",
+            Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+            StartTime=dt.datetime.now(dt.UTC) - dt.timedelta(hours=1),
+            EndTime=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1),
+            Period=3600 * 24,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return float(found[0]["Sum"])
+
+    assert total("recordsRead") > manifest["records"]
+    assert total("numCompletedTasks") > 10
+    assert total("numFailedTasks") == 0
+    assert 1_000 < total("elapsedTime") < 200_000
 
 
 def test_events_tell_what_happened(ran, told) -> None:

@@ -88,6 +88,7 @@ NAMES: dict[str, str | None] = {
     "lambda_svc._esms": None,
     "lambda_svc._execute_function": "func event",
     "lambda_svc._poll_kinesis": "",
+    "lambda_svc._run_sqs_batch": "esm func_rec event batch",
 }
 # Prints, for each name, its parameters, None for what is not callable, and nothing for what does not exist.
 LOOK = """
