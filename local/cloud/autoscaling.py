@@ -34,6 +34,7 @@ def install(_cloud: Cloud) -> None:
         delete=_delete_target,
         attributes=lambda physical_id, _: {"Id": physical_id},
         replacing=_KEY,
+        tags=("Tags", "list"),
     )
     resources.register(
         "AWS::ApplicationAutoScaling::ScalingPolicy",
@@ -220,7 +221,9 @@ def _create_target(request: Request) -> str:
 
 def _update_target(_id: str, request: Request, _old: Properties) -> None:
     client = request.client(_SERVICE)
-    client.register_scalable_target(**parameters(client, "RegisterScalableTarget", request.properties))
+    tags = {tag["Key"]: tag["Value"] for tag in request.properties.get("Tags", [])}
+    given = request.properties | {"Tags": tags}  # a list in templates, a map in the API
+    client.register_scalable_target(**parameters(client, "RegisterScalableTarget", given))
 
 
 def _delete_target(_id: str, request: Request) -> None:

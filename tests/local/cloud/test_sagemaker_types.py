@@ -139,6 +139,10 @@ def test_a_stack_puts_a_model_in_service_and_an_update_replaces_it(hosting: Host
         ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{name}/variant/AllTraffic"]
     )["ScalableTargets"]
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 5)
+    kept = hosting.client("application-autoscaling").list_tags_for_resource(
+        ResourceARN=target["ScalableTargetARN"]
+    )
+    assert kept["Tags"]["app"] == name
     (policy,) = hosting.client("application-autoscaling").describe_scaling_policies(
         ServiceNamespace="sagemaker", ResourceId=target["ResourceId"]
     )["ScalingPolicies"]
