@@ -1,9 +1,10 @@
-"""MiniStack still has each private name that we use, with the parameters that we rely on.
+"""MiniStack still has each private name that `local/cloud` uses, and functions have the parameters that we rely on.
 
-Whoever uses another one in `local/cloud` adds it here: a function with its leading parameters, anything else with None.
+The names are found in the source. Whoever calls or replaces a function adds its leading parameters here.
 """
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -49,6 +50,16 @@ NAMES: dict[str, str | None] = {
     "glue._workflow_runs": None,
     "glue._workflows": None,
     "glue.handle_request": "method path headers body query_params",
+    # resources
+    "drift._DRIFT_READERS": None,
+    "ec2._vpce_fields_xml": "ep tag",
+    "provisioners._cw_metric_alarm_record": "name props",
+    "provisioners._physical_name": "stack_name logical_id",
+    "s3._delete_bucket": "name",
+    "stack_handlers._evaluate_conditions": "template params",
+    "stack_handlers._resolve_stack": "stack_name",
+    "stacks._add_event": "stack_id stack_name logical_id resource_type status reason",
+    "stacks._runs_on_worker_thread": "resource_type",
     # iam_report
     "iam_evaluator.EvalContext": "principal_arn principal_type principal_account action resource_arn region",
     "iam_evaluator.evaluate": "ctx policies",
@@ -90,6 +101,14 @@ NAMES: dict[str, str | None] = {
     "lambda_svc._poll_kinesis": "",
     "lambda_svc._run_sqs_batch": "esm func_rec event batch",
 }
+SOURCE = "\n".join(file.read_text() for file in (ROOT / "local/cloud").rglob("*.py"))
+USED = sorted(
+    {f"{module}.{name}" for module, name in re.findall(r"\bseams\.(\w+)\.(\w+)", SOURCE)}
+    | {f"{module}.{name}" for module, name in re.findall(r"replace\(\s*seams\.(\w+),\s*\"(\w+)\"", SOURCE)}
+    # replaced in each module that imports it by name
+    | {f"{module}._add_event" for module in ("changesets", "stack_handlers", "stacks")}
+    | {f"{module}._evaluate_conditions" for module in ("changesets", "stack_handlers", "stacks")}
+)
 # Prints, for each name, its parameters, None for what is not callable, and nothing for what does not exist.
 LOOK = """
 import inspect, json, sys
@@ -112,7 +131,7 @@ def ministack(tmp_path_factory) -> dict[str, list[str] | None]:
         [PYTHON, "-c", LOOK],
         cwd=ROOT,
         env=environment,
-        input=json.dumps(list(NAMES)),
+        input=json.dumps([*NAMES, *USED]),
         capture_output=True,
         text=True,
         check=True,
@@ -127,3 +146,8 @@ def test_ministack_has(ministack, name, parameters) -> None:
     if parameters is not None:
         expected = parameters.split()
         assert ministack[name][: len(expected)] == expected
+
+
+@pytest.mark.parametrize("name", USED)
+def test_ministack_has_what_is_used(ministack, name) -> None:
+    assert name in ministack
