@@ -472,3 +472,59 @@ def test_a_job_has_its_roles_keys_unless_it_is_isolated(data: Account) -> None:
     assert said["Open"].startswith("key: ASIA")
     assert "https://127.0.0.1" in said["Open"]
     assert said["Isolated"] == "key:  "
+
+
+# CloudFormation.
+
+
+def deploy(account: Account, definition: Any, **properties: str) -> str:
+    """Create or update a stack of one pipeline; the status in which it ends."""
+    stack = f"stack-{account.name}"
+    resource = {
+        "Type": "AWS::SageMaker::Pipeline",
+        "Properties": {
+            "PipelineName": account.name,
+            "PipelineDefinition": {"PipelineDefinitionBody": json.dumps(account.fill(definition))},
+            "RoleArn": account.pipeline_role,
+            **properties,
+        },
+    }
+    template = {"Resources": {"Pipeline": resource}, "Outputs": {"Name": {"Value": {"Ref": "Pipeline"}}}}
+    formation = account.client("cloudformation")
+    known = {it["StackName"] for it in formation.list_stacks()["StackSummaries"]}
+    call = formation.update_stack if stack in known else formation.create_stack
+    call(StackName=stack, TemplateBody=json.dumps(template))
+    found = until(
+        lambda: formation.describe_stacks(StackName=stack)["Stacks"][0],
+        lambda it: not it["StackStatus"].endswith("_IN_PROGRESS"),
+    )
+    if found["StackStatus"].endswith("COMPLETE") and "ROLLBACK" not in found["StackStatus"]:
+        assert found["Outputs"][0]["OutputValue"] == account.name
+    return str(found["StackStatus"])
+
+
+def test_cloudformation_creates_changes_and_deletes_a_pipeline(account: Account) -> None:
+    first, second = (pipeline(written.processing(name, "true")) for name in ("A", "B"))
+    assert deploy(account, first, PipelineDescription="one") == "CREATE_COMPLETE"
+    assert deploy(account, second, PipelineDescription="two") == "UPDATE_COMPLETE"
+    described = account.sagemaker.describe_pipeline(PipelineName=account.name)
+    assert json.loads(described["PipelineDefinition"]) == account.fill(second)
+    assert described["PipelineDescription"] == "two"
+    assert account.ended(account.start())["PipelineExecutionStatus"] == "Succeeded"
+    account.client("cloudformation").delete_stack(StackName=f"stack-{account.name}")
+    until(
+        lambda: account.sagemaker.list_pipelines(PipelineNamePrefix=account.name)["PipelineSummaries"],
+        lambda it: it == [],
+    )
+
+
+def test_a_malformed_definition_rolls_the_stack_back_and_the_old_one_stays(account: Account) -> None:
+    good = pipeline(written.processing("A", "true"))
+    assert deploy(account, good) == "CREATE_COMPLETE"
+    bad = pipeline(written.processing("A", "true", DependsOn=["Nothing"]))
+    assert deploy(account, bad) == "UPDATE_ROLLBACK_COMPLETE"
+    described = account.sagemaker.describe_pipeline(PipelineName=account.name)
+    assert json.loads(described["PipelineDefinition"]) == account.fill(good)
+    told = account.client("cloudformation").describe_stack_events(StackName=f"stack-{account.name}")
+    reasons = [it.get("ResourceStatusReason", "") for it in told["StackEvents"]]
+    assert any("depends on step Nothing, which does not exist" in reason for reason in reasons)
