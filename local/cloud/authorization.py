@@ -261,7 +261,7 @@ def _logging(original: Function) -> Function:
 
 def _polling(original: Function) -> Function:
     def receive(queue_url: str, max_number: int) -> list[dict[str, Any]]:
-        # "Configuring a queue to use with Lambda": the execution role needs these three, and the queue's key.
+        # "Configuring an Amazon SQS queue to trigger an AWS Lambda function": the role needs these, and the key.
         attributes = seams.sqs._queues[queue_url]["attributes"]
         session = _consumer(attributes["QueueArn"])
         needed = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")

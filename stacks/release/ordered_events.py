@@ -86,7 +86,7 @@ class OrderedEvents(Construct):
                 conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
             )
         )
-        # What Lambda reads the queue with ("Using Lambda with Amazon SQS"); the L2's event source grants more.
+        # All Lambda needs ("Configuring an Amazon SQS queue to trigger an AWS Lambda function"); the L2 grants more.
         assert function.role  # noqa: S101 - PythonFunction always sets one
         reads = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
         allow(function.role, reads, [self.queue.queue_arn])

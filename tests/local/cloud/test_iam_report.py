@@ -1,6 +1,7 @@
 """The report finds what a role used, what it may do in vain, and what was denied; its table excuses by document."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from local.cloud import decisions, lifecycle
+from local.cloud import decisions, iam_report, lifecycle
 from local.cloud.decisions import Decision, Permission
 from local.cloud.place import ACCOUNT, REGION, ROOT, Place
 from tests.local.cloud.test_lifecycle import free_port
@@ -87,6 +88,15 @@ def test_taking_one_away_leaves_every_other_and_every_denial(permission: Permiss
     everything = [(one.action, one.resources) for one in decisions.permissions(POLICIES)]
     assert sorted([*left, (permission.action, permission.resources)]) == sorted(everything)
     assert less["p"]["Statement"][-1]["Effect"] == "Deny"
+
+
+def test_every_row_of_our_table_names_permissions_roles_and_the_document_with_its_guide() -> None:
+    rows = iam_report.excuses(iam_report.TABLE)
+    assert len(rows) == iam_report.TABLE.read_text().count(" Guide) |\n")
+    for row in rows:
+        assert row.actions, row
+        assert row.roles, row
+        assert re.fullmatch(r"\".+\".* Guide\)", row.document), row
 
 
 # --- the report on a recorded run ----------------------------------------------------------------------------------------
