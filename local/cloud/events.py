@@ -1,4 +1,4 @@
-"""EventBridge's and Scheduler's targets: services that MiniStack does not know, permissions, retries, dead letters.
+"""EventBridge's and Scheduler's targets, and queues behind them: new services, permissions, retries, dead letters.
 
 A service of ours registers itself: `TARGETS["glue"] = start`. It is called on a thread of its own with the target, the
 event after Input, InputPath or InputTransformer, and a session of the target's role; it raises what the API raises.
@@ -44,6 +44,7 @@ def install(cloud: Cloud) -> None:
     seams.replace(seams.eventbridge, "_invoke_target", lambda original: _invoker(original, cloud))
     seams.replace(seams.eventbridge, "_parse_rate_seconds", _rate)
     seams.replace(seams.eventbridge, "_cron_next_fire", _cron)
+    seams.replace(seams.lambda_svc, "_run_sqs_batch", _given_back)
     seams.eventbridge._SCHEDULER_TICK_INTERVAL = seams.scheduler._SCHEDULE_TICK_INTERVAL = _SWEEP_SECONDS
 
 
@@ -231,3 +232,19 @@ def _cron(original: Callable[..., dt.datetime | None]) -> Callable[..., dt.datet
         return None if due is None else dt.datetime.fromtimestamp(clock.moment(due.timestamp()), dt.UTC)
 
     return following
+
+
+def _given_back(original: Callable[..., None]) -> Callable[..., None]:
+    """What a function did not settle is visible again when the queue's time has passed, at the cloud's speed."""
+
+    def run(mapping: dict[str, Any], function: object, event: object, batch: list[Any], *rest: Any) -> None:
+        original(mapping, function, event, batch, *rest)
+        if (queue := seams.sqs._queue_by_arn(mapping["EventSourceArn"])) is None:
+            return
+        handles = {message["receipt_handle"] for message in batch}
+        visible = time.time() + clock.scaled(int(queue["attributes"]["VisibilityTimeout"]))
+        for message in list(queue["messages"]):
+            if message["receipt_handle"] in handles:
+                message["visible_at"] = min(message["visible_at"], visible)
+
+    return run

@@ -66,17 +66,7 @@ class Reader:
         batch = self._after(limit)
         if not batch:
             return []
-        self.session.authorize("kinesis:GetRecords", self.stream_arn)
-        key = stream(self.stream_arn).get("KeyId") or ""
-        if key.startswith("arn:"):
-            self.session.authorize(
-                "kms:Decrypt",
-                key,
-                {
-                    "kms:ViaService": f"kinesis.{REGION}.amazonaws.com",
-                    "kms:EncryptionContext:aws:kinesis:arn": self.stream_arn,
-                },
-            )
+        self.session.authorize("kinesis:GetRecords", self.stream_arn)  # and to decrypt: see `authorization`
         self.position = batch[-1]["SequenceNumber"]
         return batch
 

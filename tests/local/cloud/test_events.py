@@ -1,12 +1,19 @@
 """Rules reach their targets, once, if the target lets them; what cannot be delivered waits in the dead-letter queue."""
 
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from local.cloud.lifecycle import PYTHON
+from local.cloud.place import ACCOUNT, ROOT
+from tests.local.cloud.test_metrics import values
+from tests.local.cloud.test_stream import Flow, eventually
 
 Client = Callable[[str], Any]
 
@@ -108,3 +115,107 @@ def test_a_schedule_of_a_minute_fires_after_a_second(client: Client, name: str) 
     client("events").remove_targets(Rule=name, Ids=["Target"])
     client("events").delete_rule(Name=name)
     assert json.loads(first[0]["Body"])["detail-type"] == "Scheduled Event"
+
+
+def test_a_schedule_s_target_without_permission_leaves_a_letter_by_the_schedule_s_role(
+    client: Client, name: str
+) -> None:
+    letters, letters_arn = queue(client, name, [])
+    pipeline = f"arn:aws:sagemaker:us-east-1:000000000000:pipeline/{name}"
+    role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": letters_arn}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    client("iam").put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document)
+    client("scheduler").create_schedule(
+        Name=name,
+        ScheduleExpression="rate(1 minute)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={
+            "Arn": pipeline,
+            "RoleArn": role,
+            "SageMakerPipelineParameters": {"PipelineParameterList": []},
+            "DeadLetterConfig": {"Arn": letters_arn},
+        },
+    )
+    letter = messages(client, letters, 5)[0]
+    client("scheduler").delete_schedule(Name=name)
+    attributes = {key: value["StringValue"] for key, value in letter["MessageAttributes"].items()}
+    assert attributes["SCHEDULE_ARN"].endswith(f":schedule/default/{name}")
+    assert attributes["TARGET_ARN"] == pipeline
+    assert attributes["ERROR_CODE"] == "NO_PERMISSIONS"
+
+
+RETRIES = """
+import json, time
+from local.cloud import clock, events
+from local.cloud.protocol import ApiError
+
+def attempts(error, **policy):
+    made = []
+    def deliver():
+        made.append(1)
+        if len(made) < 4:
+            raise error
+    ended = events.attempt(deliver, policy)
+    return [len(made), ended and ended[0].code, ended and ended[2]]
+
+clock.set_factor(1000, time.time())
+busy = ApiError("ThrottlingException", "later")
+print(json.dumps({
+    "passes": attempts(busy),
+    "limited": attempts(busy, MaximumRetryAttempts=1),
+    "too_old": attempts(busy, MaximumEventAgeInSeconds=20),
+    "wrong": attempts(ApiError("ValidationException", "no")),
+    "absent": attempts(ApiError("ResourceNotFound", "no")),
+}))
+"""
+
+
+def test_what_may_pass_is_tried_again_as_the_policy_says_and_nothing_else(tmp_path: Path) -> None:
+    paths = dict.fromkeys(("HOME", "TMPDIR", "STATE_DIR", "S3_DATA_DIR"), str(tmp_path))
+    ran = subprocess.run(
+        [PYTHON, "-c", RETRIES], cwd=ROOT, env=paths, capture_output=True, text=True, check=True
+    )
+    assert json.loads(ran.stdout.splitlines()[-1]) == {
+        "passes": [4, None, None],
+        "limited": [2, "ThrottlingException", "MaximumRetryAttempts"],
+        "too_old": [1, "ThrottlingException", "MaximumEventAgeInSeconds"],
+        "wrong": [1, "ValidationException", ""],
+        "absent": [1, "NO_RESOURCE", ""],
+    }
+
+
+CALENDAR = """
+import datetime as dt
+from local.cloud import clock, events, seams
+
+start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+clock.set_factor(60, start.timestamp())
+following = events._cron(seams.eventbridge._cron_next_fire)
+fields = seams.eventbridge._parse_cron_fields("cron(0 2 * * ? *)")
+first = following(fields, start)
+print((first - start).total_seconds(), (following(fields, first) - first).total_seconds())
+"""
+
+
+def test_every_night_at_two_is_every_24_minutes(tmp_path: Path) -> None:
+    paths = dict.fromkeys(("HOME", "TMPDIR", "STATE_DIR", "S3_DATA_DIR"), str(tmp_path))
+    ran = subprocess.run(
+        [PYTHON, "-c", CALENDAR], cwd=ROOT, env=paths, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[-1] == "120.0 1440.0"
+
+
+def test_a_message_that_a_function_gives_back_after_a_minute_comes_again_after_a_second(
+    client: Client,
+) -> None:
+    flow = Flow(client, ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "*")
+    url = client("sqs").create_queue(QueueName=flow.name, Attributes={"VisibilityTimeout": "60"})["QueueUrl"]
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{flow.name}"
+    client("lambda").create_event_source_mapping(FunctionName=flow.name, EventSourceArn=arn, BatchSize=1)
+    client("sqs").send_message(QueueUrl=url, MessageBody="no record of a stream: the function crashes")
+    found = eventually(
+        lambda: sum(values(client, "AWS/Lambda", "Errors", {"FunctionName": flow.name}, "Sum")) >= 2
+    )
+    client("sqs").delete_queue(QueueUrl=url)
+    assert found

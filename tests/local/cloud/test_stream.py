@@ -34,7 +34,8 @@ def handler(event, context):
 class Flow:
     """A stream, a function with a role of its own, and the mapping between them."""
 
-    def __init__(self, client: Client, actions: list[str]) -> None:
+    def __init__(self, client: Client, actions: list[str], *resources: str) -> None:
+        self.resources = resources
         self.client, self.name = client, f"s{uuid.uuid4().hex[:8]}"
         self.stream_arn = f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{self.name}"
         client("s3").create_bucket(Bucket=self.name)
@@ -71,7 +72,7 @@ class Flow:
         statement = {
             "Effect": "Allow",
             "Action": actions,
-            "Resource": [self.stream_arn, f"arn:aws:s3:::{self.name}/*"],
+            "Resource": [self.stream_arn, f"arn:aws:s3:::{self.name}/*", *self.resources],
         }
         self.client("iam").put_role_policy(
             RoleName=self.name,
@@ -197,4 +198,21 @@ def test_without_permission_nothing_is_read_and_the_mapping_says_why(client: Cli
     assert eventually(lambda: "kinesis:GetRecords" in result())
     assert flow.calls() == []
     flow.allow("s3:PutObject", *READER)
+    assert eventually(flow.calls) == [["a"]]
+
+
+def test_an_encrypted_stream_needs_its_key_too(client: Client) -> None:
+    key = client("kms").create_key()["KeyMetadata"]["Arn"]
+    flow = Flow(client, READER)
+    client("kinesis").start_stream_encryption(StreamName=flow.name, EncryptionType="KMS", KeyId=key)
+    flow.put("a")
+    flow.map(BatchSize=1)
+
+    def result() -> str:
+        return str(client("lambda").get_event_source_mapping(UUID=flow.mapping)["LastProcessingResult"])
+
+    assert eventually(lambda: "PROBLEM" in result())
+    assert flow.calls() == []
+    flow.resources = (key,)
+    flow.allow("s3:PutObject", "kms:Decrypt", *READER)
     assert eventually(flow.calls) == [["a"]]
