@@ -1,0 +1,160 @@
+"""The deployed sandbox: an approval puts the version in service, by roles of the templates alone; a later one replaces it."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pipeline import schema
+from tests.local.cloud.conftest import Cdk
+from tests.pipeline.conftest import (
+    archive,
+    as_curated,
+    curated_flights,
+    run_prepare,
+    run_train,
+    write_partitions,
+)
+from tests.support.deployed import Deployment
+
+SERVING = "flights-sandbox-serving"
+ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
+
+
+@dataclasses.dataclass
+class Trained:
+    """What the pipeline's own code made of a few thousand flights: a model's archive, and a record to ask about."""
+
+    archive: Path
+    record: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder, flights = tmp_path_factory.mktemp("trained"), schema.load("flights")
+    table = as_curated(curated_flights(every=200), flights)
+    write_partitions(table, flights, folder / "curated")
+    model = run_train(run_prepare(folder / "curated", folder / "prepared"), folder / "model", "xgboost")
+    names = [column.name for column in flights.request_columns]
+    record: dict[str, Any] = table.select(names).slice(0, 1).to_pylist()[0]
+    record = {
+        key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in record.items()
+    }
+    return Trained(archive(model, folder / "packed") / "model.tar.gz", record)
+
+
+class Release:
+    """Registers and approves as the person at the keyboard; all that follows is done by the templates' roles."""
+
+    def __init__(self, cdk: Cdk, client: Callable[[str], Any]) -> None:
+        self.client = client
+        found = list(Deployment(cdk.assembly, client("cloudformation")).resources())
+
+        def named(kind: str, prefix: str) -> str:
+            (name,) = [it.physical_id for it in found if it.type == kind and it.logical_id.startswith(prefix)]
+            return name
+
+        self.bucket = named("AWS::S3::Bucket", "Artifacts")
+        self.group = named("AWS::SageMaker::ModelPackageGroup", "Models").rsplit("/", 1)[-1]
+        self.endpoint = self.outputs()["EndpointName"]
+
+    def outputs(self) -> dict[str, str]:
+        (stack,) = self.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+        return {it["OutputKey"]: it["OutputValue"] for it in stack["Outputs"]}
+
+    def register(self, trained: Trained, key: str) -> str:
+        self.client("s3").upload_file(str(trained.archive), self.bucket, f"pipeline/{key}/model.tar.gz")
+        container = {
+            "Image": "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5",
+            "ModelDataUrl": f"s3://{self.bucket}/pipeline/{key}/model.tar.gz",
+            "Environment": ENVIRONMENT,
+        }
+        package: str = self.client("sagemaker").create_model_package(
+            ModelPackageGroupName=self.group,
+            ModelApprovalStatus="PendingManualApproval",
+            InferenceSpecification={
+                "Containers": [container],
+                "SupportedContentTypes": ["application/json"],
+                "SupportedResponseMIMETypes": ["application/json"],
+            },
+        )["ModelPackageArn"]
+        return package
+
+    def approve(self, package: str) -> Any:
+        """The serving stack once it serves this version."""
+        self.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            (stack,) = self.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+            parameters = {it["ParameterKey"]: it["ParameterValue"] for it in stack["Parameters"]}
+            if parameters["ModelPackageArn"] == package and not stack["StackStatus"].endswith("_IN_PROGRESS"):
+                return stack
+            time.sleep(0.3)
+        raise AssertionError(f"{package} was not released: {stack['StackStatus']}, {parameters}")
+
+    def reasons(self) -> list[str]:
+        events = self.client("cloudformation").describe_stack_events(StackName=SERVING)["StackEvents"]
+        return [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
+
+
+@pytest.fixture(scope="module")
+def release(deployed: Cdk, client: Callable[[str], Any]) -> Iterator[Release]:
+    """The sandbox; afterwards no version is left, and Serving is as it was deployed."""
+    found = Release(deployed, client)
+    yield found
+    with contextlib.suppress(ClientError):  # "No updates are to be performed": nothing was released
+        client("cloudformation").update_stack(
+            StackName=SERVING,
+            UsePreviousTemplate=True,
+            Parameters=[
+                {"ParameterKey": "ModelPackageArn", "ParameterValue": ""},
+                {"ParameterKey": "BootstrapVersion", "UsePreviousValue": True},
+            ],
+        )
+        client("cloudformation").get_waiter("stack_update_complete").wait(
+            StackName=SERVING, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+    sagemaker = client("sagemaker")
+    for package in sagemaker.list_model_packages(ModelPackageGroupName=found.group)[
+        "ModelPackageSummaryList"
+    ]:
+        sagemaker.delete_model_package(ModelPackageName=package["ModelPackageArn"])
+    # What was replaced stays, as the template says; `make destroy` removes it by its tag.
+    for config in sagemaker.list_endpoint_configs(NameContains=SERVING)["EndpointConfigs"]:
+        sagemaker.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    for model in sagemaker.list_models(NameContains=SERVING)["Models"]:
+        sagemaker.delete_model(ModelName=model["ModelName"])
+
+
+def test_an_approval_puts_the_model_in_service(release: Release, trained: Trained) -> None:
+    stack = release.approve(release.register(trained, "first"))
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    assert stack["RoleARN"].rpartition("/")[2].startswith("flights-sandbox-foundation-ServingUpdateRole")
+    found = release.client("sagemaker").describe_endpoint(EndpointName=release.endpoint)
+    assert found["EndpointStatus"] == "InService"
+    assert found["EndpointConfigName"] == release.outputs()["EndpointConfigName"]
+    answer = release.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=release.endpoint,
+        ContentType="application/json",
+        Body=json.dumps({"instances": [trained.record]}),
+    )
+    (prediction,) = json.loads(answer["Body"].read())["predictions"]
+    assert 0 < (prediction["score"] if isinstance(prediction, dict) else prediction) < 1
+
+
+def test_a_later_approval_replaces_it_and_the_captures_are_there(release: Release, trained: Trained) -> None:
+    before = release.outputs()["EndpointConfigName"]
+    stack = release.approve(release.register(trained, "second"))
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    assert release.outputs()["EndpointConfigName"] != before
+    # The old fleet writes what it had captured when it ends.
+    captured = release.client("s3").list_objects_v2(
+        Bucket=release.bucket, Prefix=f"datacapture/{release.endpoint}/AllTraffic/"
+    )
+    assert captured["KeyCount"] >= 1
