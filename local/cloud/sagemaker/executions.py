@@ -31,7 +31,7 @@ Recall = Callable[[Step, str], StepResult | None]
 
 
 class Execution:
-    """State and thread of one execution. `described` is its Describe answer, `steps` those of its listing by name."""
+    """State of one execution. `described` is its Describe answer, `steps` those of its listing by name."""
 
     def __init__(
         self, cloud: Cloud, pipeline: Record, graph: Definition, values: Mapping[str, Any], described: Record
@@ -46,8 +46,8 @@ class Execution:
         self.steps: dict[str, Record] = {}
         self.results: dict[str, StepResult] = {}
         self._cloud = cloud
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread()
         self._step = ""  # the one that runs
 
     @property
@@ -64,18 +64,14 @@ class Execution:
         """Run every step that has not succeeded yet; `recall` finds what a cached step need not do again."""
         self._stopping = threading.Event()
         self._become("Executing")
-        self._thread = threading.Thread(target=self._run, args=(recall,), name=self.arn.rpartition("/")[2])
-        self._thread.start()
+        name = self.arn.rpartition("/")[2]
+        threading.Thread(target=self._run, args=(recall,), name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Ask the running step to stop, and start no other."""
         if not self._stopping.is_set():
             self._become("Stopping")
             self._stopping.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait for its end."""
-        self._thread.join(seconds)
 
     def _run(self, recall: Recall) -> None:
         place = self._cloud.place
@@ -173,11 +169,14 @@ class Execution:
         self._tell("Execution Step Status Change", detail)
 
     def _become(self, status: str, reason: str = "") -> None:
-        before = self.described.get("PipelineExecutionStatus")
-        self.described |= {"PipelineExecutionStatus": status, "LastModifiedTime": now()}
-        self.described.pop("FailureReason", None)
-        if reason:
-            self.described["FailureReason"] = reason
+        with self._lock:
+            before = self.described.get("PipelineExecutionStatus")
+            if status == "Stopping" and before in ENDED:  # it ended just before it was asked to stop
+                return
+            self.described |= {"PipelineExecutionStatus": status, "LastModifiedTime": now()}
+            self.described.pop("FailureReason", None)
+            if reason:
+                self.described["FailureReason"] = reason
         detail = {
             "pipelineExecutionDisplayName": self.described.get("PipelineExecutionDisplayName"),
             "pipelineExecutionDescription": self.described.get("PipelineExecutionDescription"),

@@ -20,7 +20,7 @@ from local.runner.processing import processing
 from local.runner.training import training
 
 _GRACE_SECONDS = 120  # between SIGTERM and SIGKILL ("StoppingCondition", API Reference)
-_SECONDS_TO_CLOSE = 5.0
+_SECONDS_TO_CLOSE = 1.0  # for a polite end; what still runs then is killed when the server ends
 _RUNNING = ("InProgress", "Stopping")
 
 
@@ -98,7 +98,9 @@ class _Jobs:
                 f"name already exists ({resource})",
             )
             stop = threading.Event()
-            thread = threading.Thread(target=self._run, args=(kind, name, record, stop), name=name)
+            thread = threading.Thread(
+                target=self._run, args=(kind, name, record, stop), name=name, daemon=True
+            )
             self._running[resource] = thread, stop
             thread.start()
             return {f"{kind.name}Arn": resource}

@@ -20,7 +20,6 @@ from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid
 from local.runner import DefinitionError, StepResult, check
 from local.runner.definition import Definition, Step, parse
 
-_SECONDS_TO_CLOSE = 5.0
 _UNSUPPORTED = (
     *("PipelineDefinitionS3Location", "SelectiveExecutionConfig"),
     *("PipelineVersionId", "MlflowExperimentName"),
@@ -60,12 +59,9 @@ class _Pipelines:
         self._tokens: dict[str, str] = {}
 
     def close(self) -> None:
-        """End every execution; their jobs end by themselves."""
-        running = [it for it in self._executions.values() if it.status not in ENDED]
-        for execution in running:
+        """Start no other step; the jobs end by themselves."""
+        for execution in self._executions.values():
             execution.stop()
-        for execution in running:
-            execution.join(_SECONDS_TO_CLOSE / len(running))
 
     def create(self, caller: Caller, request: Record) -> Record:
         _refuse(request)
@@ -177,7 +173,7 @@ class _Pipelines:
         return {"PipelineExecutionArn": execution.arn}
 
     def describe_execution(self, caller: Caller, request: Record) -> Record:
-        return self._execution(caller, "DescribePipelineExecution", request).described
+        return self._execution(caller, "DescribePipelineExecution", request).described.copy()
 
     def describe_definition(self, caller: Caller, request: Record) -> Record:
         execution = self._execution(caller, "DescribePipelineDefinitionForExecution", request)
@@ -185,7 +181,7 @@ class _Pipelines:
 
     def list_executions(self, caller: Caller, request: Record) -> Record:
         pipeline = self._pipeline(caller, "ListPipelineExecutions", request["PipelineName"])
-        found = [it.described for it in self._of(pipeline)]
+        found = [it.described.copy() for it in self._of(pipeline)]
         executions, token = page(found, request, supported=["PipelineName"])
         summaries = [
             {
