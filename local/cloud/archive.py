@@ -21,7 +21,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.cloud import clock, roles, seams
 from local.cloud.extensions import Cloud
-from local.cloud.stream import Reader, Record, stopped, stream
+from local.cloud.shard import Reader, Record, stream
+from local.cloud.stream import stopped
 
 _SWEEP_SECONDS, _PAUSE_SECONDS, _RETRY_SECONDS = 0.5, 0.25, 5.0
 _RECORDS = 10_000  # of one read

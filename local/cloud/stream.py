@@ -6,7 +6,6 @@ Record age and retention are real seconds, not scaled: how many records fit into
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import datetime as dt
 import json
@@ -22,19 +21,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.cloud import clock, roles, seams
 from local.cloud.extensions import Cloud
 from local.cloud.place import ACCOUNT, REGION
-
-Record = dict[str, Any]
+from local.cloud.shard import Reader, Record, announce, stream
 
 PAYLOAD_BYTES = 6 * 1024 * 1024 - 64 * 1024  # of an invocation, less what surrounds the data
 _SWEEP_SECONDS = 0.5  # how soon a new mapping, shard or setting is seen
 _stopped = threading.Event()
-_arrived = threading.Condition()
 
 
 def install(cloud: Cloud) -> None:
     """Follow every mapping of a Kinesis stream from a thread of its own."""
     seams.replace(seams.lambda_svc, "_poll_kinesis", lambda _original: lambda: False)
-    seams.replace(seams.firehose, "ingest_from_kinesis_source", lambda _original: _announce)
+    seams.replace(seams.firehose, "ingest_from_kinesis_source", lambda _original: announce)
     cloud.closing.callback(_stopped.set)
     threading.Thread(target=_watch, args=(cloud,), name="stream", daemon=True).start()
 
@@ -44,77 +41,19 @@ def stopped(seconds: float) -> bool:
     return _stopped.wait(seconds)
 
 
-@dataclasses.dataclass
-class Reader:
-    """Reads one shard in order, as a role that may read the stream and decrypt with its key.
-
-    `position` is the sequence number of the last record read.
-    """
-
-    stream_arn: str
-    shard_id: str
-    session: roles.Session
-    position: str = ""
-
-    def open(self) -> None:
-        """Check what a reader of AWS's asks for before the first record; raises `AccessDeniedError`."""
-        for action in ("DescribeStream", "DescribeStreamSummary", "ListShards", "GetShardIterator"):
-            self.session.authorize(f"kinesis:{action}", self.stream_arn)
-
-    def read(self, limit: int) -> list[Record]:
-        """The next records, none at once if there are none; raises `AccessDeniedError`."""
-        batch = self._after(limit)
-        if not batch:
-            return []
-        self.session.authorize("kinesis:GetRecords", self.stream_arn)  # and to decrypt: see `authorization`
-        self.position = batch[-1]["SequenceNumber"]
-        return batch
-
-    def wait(self, seconds: float) -> None:
-        """Until something arrives in any stream, or so long."""
-        with _arrived:
-            if not self._after(1):
-                _arrived.wait(seconds)
-
-    def skip_before(self, moment: float) -> None:
-        """Read only what arrived from a moment on (seconds of the epoch)."""
-        for record in self._records():
-            if record["ApproximateArrivalTimestamp"] >= moment:
-                break
-            self.position = record["SequenceNumber"]
-
-    def _after(self, limit: int) -> list[Record]:
-        records = self._records()
-        start = bisect.bisect_right(records, self.position, key=lambda record: record["SequenceNumber"])
-        return records[start : start + limit]
-
-    def _records(self) -> list[Record]:
-        shard: dict[str, list[Record]] = stream(self.stream_arn).get("shards", {}).get(self.shard_id)
-        return shard["records"] if shard else []
-
-
-def stream(arn: str) -> dict[str, Any]:
-    """Kinesis' record of a stream; empty if there is none."""
-    found = seams.kinesis._streams.get_scoped(ACCOUNT, REGION, arn.rpartition("/")[2])
-    return dict(found) if found else {}
-
-
-def _announce(_stream_arn: str, _records: object) -> None:
-    with _arrived:
-        _arrived.notify_all()
-
-
 def _watch(cloud: Cloud) -> None:
     lanes: dict[tuple[str, str, int], threading.Thread] = {}
+    widths: dict[str, int] = {}  # a mapping keeps the parallelization that it began with
     while not stopped(_SWEEP_SECONDS):
         for (_account, _region, identifier), mapping in list(seams.lambda_svc._esms._data.items()):
             if ":kinesis:" not in mapping["EventSourceArn"] or not mapping.get("Enabled", True):
                 continue
+            width = widths.setdefault(identifier, mapping.get("ParallelizationFactor") or 1)
             for shard in list(stream(mapping["EventSourceArn"]).get("shards", {})):
-                for number in range(mapping.get("ParallelizationFactor") or 1):
+                for number in range(width):
                     name = (identifier, shard, number)
                     if name not in lanes:
-                        lane = Lane(identifier, shard, number, cloud)
+                        lane = Lane(identifier, shard, (number, width), cloud)
                         lanes[name] = threading.Thread(target=lane.run, name=f"lane {name}", daemon=True)
                         lanes[name].start()
         lanes = {name: thread for name, thread in lanes.items() if name[0] in _mappings()}
@@ -127,10 +66,9 @@ def _mappings() -> set[str]:
 class Lane:
     """One consumer of a shard: the records whose partition key falls to it, one batch after the other."""
 
-    def __init__(self, identifier: str, shard_id: str, number: int, cloud: Cloud) -> None:
-        self._identifier, self._shard_id, self._number, self._cloud = identifier, shard_id, number, cloud
+    def __init__(self, identifier: str, shard_id: str, part: tuple[int, int], cloud: Cloud) -> None:
+        self._identifier, self._shard_id, self._part, self._cloud = identifier, shard_id, part, cloud
         self._waiting: list[Record] = []
-        self._pending = ""  # why nothing is read
 
     def run(self) -> None:
         """Read and deliver until the mapping is deleted or the cloud ends."""
@@ -180,8 +118,8 @@ class Lane:
         return []
 
     def _mine(self, record: Record) -> bool:
-        lanes = (self._mapping() or {}).get("ParallelizationFactor") or 1
-        return lanes == 1 or zlib.crc32(record["PartitionKey"].encode()) % lanes == self._number
+        number, width = self._part
+        return zlib.crc32(record["PartitionKey"].encode()) % width == number
 
     def _mapping(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = seams.lambda_svc._esms.get_scoped(ACCOUNT, REGION, self._identifier)

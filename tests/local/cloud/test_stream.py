@@ -163,6 +163,17 @@ def test_a_crash_is_split_until_the_record_at_fault_stands_alone_and_the_shard_g
     assert flow.calls() == [["a", "b", "crash", "c"], ["a", "b"], ["crash", "c"], ["crash"], ["c"], ["d"]]
 
 
+def test_parallel_consumers_of_a_shard_share_its_keys_and_lose_nothing(flow: Flow) -> None:
+    data = [f"{number:02d}" for number in range(40)]
+    records = [{"Data": text.encode(), "PartitionKey": text[1]} for text in data]
+    flow.client("kinesis").put_records(StreamName=flow.name, Records=records)
+    flow.map(BatchSize=100, ParallelizationFactor=2)
+    assert eventually(lambda: sum(map(len, flow.calls())) >= 40)
+    assert sorted(text for call in flow.calls() for text in call) == data
+    assert len(flow.calls()) == 2
+    assert all(call == sorted(call) for call in flow.calls())
+
+
 def test_lambda_s_own_metrics_are_counted(flow: Flow, client: Client) -> None:
     flow.put("crash")
     flow.map(BatchSize=1, MaximumRetryAttempts=0)
