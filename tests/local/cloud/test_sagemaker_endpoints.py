@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -236,6 +237,46 @@ def test_a_described_endpoint_says_what_runs(hosting: Hosting, served: str) -> N
     assert variant["CurrentWeight"] == 1.0
     assert variant["DeployedImages"][0]["SpecifiedImage"] == "image:1"
     assert found["DataCaptureConfig"]["CaptureStatus"] == "Started"
+
+
+def test_the_aws_cli_invokes_an_endpoint(served: str, cloud: Place, tmp_path: Path) -> None:
+    flags = {"endpoint-name": served, "content-type": "text/csv", "accept": "text/csv", "body": "3"}
+    given = [text for name, value in flags.items() for text in (f"--{name}", value)]
+    command = [str(lifecycle.PYTHON.with_name("aws")), "sagemaker-runtime", "invoke-endpoint", *given]
+    told = subprocess.run(
+        [*command, str(tmp_path / "answer")],
+        env=cloud.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)["InvokedProductionVariant"] == "AllTraffic"
+    assert (tmp_path / "answer").read_text() == "6.0"
+
+
+SDK = """
+import json, sys
+from sagemaker.core.resources import Endpoint
+
+endpoint = Endpoint.get(endpoint_name=sys.argv[1])
+endpoint.wait_for_status("InService", poll=1, timeout=30)
+answer = endpoint.invoke(body="[1, 2]", content_type="application/json", accept="application/json")
+print(json.dumps([endpoint.endpoint_status, answer.body.read().decode()]))
+"""
+
+
+@pytest.mark.deep  # importing the SDK takes ten seconds
+def test_the_sdk_s_own_class_describes_and_invokes(served: str, cloud: Place) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SDK, served],
+        env=cloud.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    status, body = json.loads(told.stdout.splitlines()[-1])
+    assert (status, json.loads(body)) == ("InService", {"predictions": [2, 4]})
 
 
 def test_an_update_replaces_the_fleet_and_keeps_answering(hosting: Hosting) -> None:

@@ -38,6 +38,10 @@ NAMES: dict[str, str | None] = {
     "sts.register_session": "access_key session",
     "tagging._RESOURCE_TAG_COLLECTORS": None,
     "tagging.resource_tags": "arn",
+    # sagemaker
+    "responses.error_response_json": "code message status extra",
+    "router.extract_access_key_id": "headers query_params",
+    "tagging._COLLECTORS": None,
     # glue
     "app.SERVICE_HANDLERS": None,
     "cloudwatch_logs._log_groups": None,
