@@ -10,11 +10,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from local.cloud import events, roles, seams
 from local.cloud.glue import work
@@ -24,6 +25,7 @@ from local.cloud.protocol import ApiError
 
 Table = dict[str, Any]
 
+_starting = threading.Lock()
 PARTITIONS_A_CALL = 100  # "BatchCreatePartition"
 _COUNTS = ("tablesCreated", "tablesUpdated", "partitionsCreated", "partitionsUpdated")
 # Setting → what it must be for one path to be one table that stays.
@@ -65,14 +67,15 @@ class CrawlError(Exception):
 def start(of: Work, name: str, ended: Callable[[str], None] = lambda _: None) -> None:
     """Begin a crawl; `ended` is told SUCCEEDED, FAILED or CANCELLED when it is over and the crawler is READY."""
     crawler = known(name)
-    if crawler["State"] != "READY":
-        raise ApiError("CrawlerRunningException", f"Crawler with name {name} has already started")
     for setting, (given, supported) in _SUPPORTED.items():
         if (value := given(crawler)) != supported:
             raise ApiError(
                 "InvalidInputException", f"{setting}: {value!r} is unsupported in the embedded cloud."
             )
-    crawler["State"] = "RUNNING"
+    with _starting:
+        if crawler["State"] != "READY":
+            raise ApiError("CrawlerRunningException", f"Crawler with name {name} has already started")
+        crawler["State"] = "RUNNING"
     of.start(f"crawl {name}", _crawl, of, crawler, ended)
 
 
@@ -103,7 +106,7 @@ def _crawl(of: Work, crawler: dict[str, Any], ended: Callable[[str], None]) -> N
         last["Status"] = "SUCCEEDED"
     except work.StoppedError:
         last["Status"] = "CANCELLED"
-    except (CrawlError, work.WorkError, roles.AccessDeniedError, ClientError, BotoCoreError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever happens, a crawl ends and says why
         last |= {"Status": "FAILED", "ErrorMessage": str(error)}
     elapsed = time.time() - began
     # READY last: whoever waits for it finds the crawl's end.

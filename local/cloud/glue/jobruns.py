@@ -8,12 +8,11 @@ Sources: "JobRun" (API Reference), "Job parameters used by AWS Glue jobs", "Glue
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from local import spark
 from local.cloud import clock, events, roles, seams
@@ -25,6 +24,7 @@ from local.runner import process, storage
 Record = dict[str, Any]
 Ended = Callable[[str], None]
 
+_starting = threading.Lock()
 RUNNING = ("STARTING", "RUNNING", "STOPPING")
 _LEVELS = {"SUCCEEDED": "INFO", "STOPPED": "INFO", "TIMEOUT": "WARN", "FAILED": "ERROR"}
 _STATES = {"time limit": "TIMEOUT", "stop request": "STOPPED"}
@@ -40,12 +40,11 @@ def start(of: Work, request: Mapping[str, Any], ended: Ended = lambda _: None) -
     job = known(request["JobName"])
     if job["Command"].get("Name") != "glueetl" or job.get("JobRunQueuingEnabled"):
         raise ApiError("InvalidInputException", "Only Spark jobs without a queue run in the embedded cloud.")
-    active = [run for run in runs(job["Name"]) if run["JobRunState"] in RUNNING]
-    if len(active) >= int(job.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)):
-        raise ApiError(
-            "ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}", status=400
-        )
-    run = _record(job, request, f"jr_{secrets.token_hex(32)}")
+    with _starting:
+        active = [run for run in runs(job["Name"]) if run["JobRunState"] in RUNNING]
+        if len(active) >= int(job.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)):
+            raise ApiError("ConcurrentRunsExceededException", f"Concurrent runs exceeded for {job['Name']}")
+        run = _record(job, request, f"jr_{secrets.token_hex(32)}")
     of.start(f"job {job['Name']}", _attempts, of, job, run, ended)
     return str(run["Id"])
 
@@ -134,7 +133,7 @@ def _attempt(of: Work, job: Record, run: Record) -> None:
         _execute(of, job, run)
     except spark.SparkJobError as error:
         state, message = _STATES.get(error.ended_by, "FAILED"), str(error)
-    except (roles.AccessDeniedError, ClientError, BotoCoreError, storage.StorageError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever happens, a run ends and says why
         state, message = "FAILED", str(error)
     now = time.time()
     run |= {

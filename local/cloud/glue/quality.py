@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
-
-from botocore.exceptions import BotoCoreError, ClientError
 
 from local.cloud import events, resources, roles
 from local.cloud.glue import work
@@ -33,7 +30,6 @@ class Quality:
     work: Work
     runs: dict[str, Record] = dataclasses.field(default_factory=dict)
     results: dict[str, Record] = dataclasses.field(default_factory=dict)
-    lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
     def start(self, request: Mapping[str, Any]) -> str:
         """Begin a run; its id."""
@@ -78,7 +74,7 @@ class Quality:
             end = {"Status": "SUCCEEDED", "ResultIds": [result["ResultId"]]}
         except work.StoppedError:
             end = {"Status": "STOPPED"}
-        except (work.WorkError, roles.AccessDeniedError, ClientError, BotoCoreError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever happens, a run ends and says why
             end = {"Status": "FAILED", "ErrorString": str(error)}
         now = time.time()
         status = end.pop("Status")

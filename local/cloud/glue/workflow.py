@@ -6,6 +6,7 @@ Sources: "Overview of workflows in AWS Glue", "Starting an AWS Glue workflow wit
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -92,7 +93,8 @@ class Workflows:
                 if kind == "job":
                     jobruns.stop(action, [job_run])
                 else:
-                    crawler.stop(action)
+                    with contextlib.suppress(ApiError):  # it has just ended by itself
+                        crawler.stop(action)
 
     def notify(
         self, target: Mapping[str, Any], event: Mapping[str, Any], session: roles.Session | None
