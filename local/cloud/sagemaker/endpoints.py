@@ -101,12 +101,13 @@ class Endpoints:
         config = self._config(caller, request)
         with self._store.lock:
             self._settled(name, {"InService"})
+            wanted = self._retained(name, config, request)
             changes: Record = {"EndpointStatus": "Updating", "FailureReason": None}
             if not request.get("RetainDeploymentConfig"):
                 changes["LastDeploymentConfig"] = request.get("DeploymentConfig")
             self._store.change(resource, changes)
         self._tell(name)
-        _in_background(self._replace, name, self._retained(name, config, request))
+        _in_background(self._replace, name, wanted)
         return {"EndpointArn": resource}
 
     def _delete(self, caller: Caller, request: Record) -> None:

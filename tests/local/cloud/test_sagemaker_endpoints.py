@@ -306,6 +306,20 @@ def test_a_new_model_that_does_not_load_leaves_the_old_one_in_service(hosting: H
     hosting.delete(name)
 
 
+def test_an_update_that_is_refused_leaves_the_endpoint_in_service(hosting: Hosting) -> None:
+    old = hosting.config(hosting.model(hosting.store(2)))
+    name = hosting.endpoint(old)
+    hosting.settled(name)
+    hosting.sagemaker.delete_endpoint_config(EndpointConfigName=old)
+    new = hosting.config(hosting.model(hosting.store(5)))
+    with pytest.raises(ClientError, match=f"Could not find endpoint configuration .*{old}"):
+        hosting.sagemaker.update_endpoint(
+            EndpointName=name, EndpointConfigName=new, RetainAllVariantProperties=True
+        )
+    assert hosting.settled(name)["EndpointStatus"] == "InService"
+    hosting.delete(name)
+
+
 def test_a_model_whose_archive_is_missing_cannot_be_created(hosting: Hosting) -> None:
     with pytest.raises(ClientError, match=r"ValidationException.*Could not find model data at s3://"):
         hosting.model(f"s3://{hosting.bucket}/model/none.tar.gz")
