@@ -92,6 +92,10 @@ def authorize(
     if denied is not None:
         who = seams.iam_evaluator.resolve_principal(access_key_id, ACCOUNT)
         raise AccessDeniedError(
-            f"User: {getattr(who, 'arn', access_key_id)} is not authorized to perform: {action} on resource: {resource} "
-            "because no identity-based policy allows the action"
+            seams.iam_actions.identity_denial_message(
+                action,
+                getattr(who, "arn", access_key_id),
+                resource,
+                explicit_deny=getattr(denied, "decision", "") == "Deny",
+            )
         )

@@ -187,7 +187,16 @@ def test_a_service_of_ours_names_the_resource_in_its_denial(acting) -> None:
     code, message = refusal(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName="theirs"))
     assert code == "AccessDeniedException"
     theirs = group.replace("ours", "theirs")
-    assert f"perform: sagemaker:DescribeModelPackageGroup on resource: {theirs} because" in message
+    action = "sagemaker:DescribeModelPackageGroup"
+    assert f"is not authorized to perform: {action} on resource: {theirs} because no identity" in message
+    assert message.endswith(f"allows the {action} action")
+
+
+def test_an_explicit_denial_says_so(acting) -> None:
+    denied = allow("sagemaker:*") | {"Effect": "Deny"}
+    sagemaker = acting("sagemaker", allow("sagemaker:*"), denied)
+    _, message = refusal(sagemaker.list_model_package_groups)
+    assert message.endswith("with an explicit deny in an identity-based policy")
 
 
 def test_a_condition_on_a_resources_tag_sees_sagemakers_tags(acting, client) -> None:
