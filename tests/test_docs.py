@@ -170,6 +170,9 @@ def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
     (script,) = (body for language, _, body in FENCE.findall(section) if language == "sh")
     with lifecycle.running(Place(tmp_path, free_port())) as place:
         here = {"PORT": str(place.port), "ARGS": f"--folder {place.folder}", "CI": "true"}
+        here |= {
+            "CDK_OUTPUT": str(tmp_path / "cdk.out")
+        }  # other tests and people synthesize at the same time
         done = subprocess.run(
             ["bash", "-euc", script],
             cwd=ROOT,
