@@ -26,7 +26,7 @@ synth: .venv/.synth node_modules/.package-lock.json ## templates of every stack 
 	@$(CDK) synth --quiet --no-notices $(CONTEXT)
 	@echo "Templates: cdk.out/*.template.json (stage $(STAGE))"
 
-demo: .venv/.local node_modules/.package-lock.json ## the main job on real flights: synth, ETL, train, register, serve; report in out/demo
+demo: .venv/.local .venv-cloud/.installed node_modules/.package-lock.json ## the main job on real flights, deployed into the embedded cloud; report in out/demo
 	@$(BIN)/python -m local.demo $(ARGS)
 
 curate: .venv/.local ## the Spark job alone (ARGS="--raw out/raw --out out/lake --schema flights")

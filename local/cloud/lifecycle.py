@@ -27,10 +27,11 @@ class CloudError(Exception):
     """The cloud cannot start or stop: one message with the remedy."""
 
 
-def start(place: Place) -> int:
+def start(place: Place, *, starter: int | None = None) -> int:
     """Start the server and wait until it answers; its process id. Raises `CloudError`, and leaves no process then.
 
-    The cloud is empty: what a killed one left in the folder is removed first.
+    The cloud is empty: what a killed one left in the folder is removed first. With `starter`, the reading end of a
+    pipe, the server ends when the pipe does: a starter that is killed leaves no cloud behind.
     """
     if not PYTHON.exists():
         raise CloudError("The cloud's environment is not installed. Run: make .venv-cloud/.installed")
@@ -59,9 +60,12 @@ def start(place: Place) -> int:
         str(place.port),
     ]
     command += ["--factor", str(place.factor), "--python", sys.executable]
+    if starter is not None:
+        command.append("--end-with-input")
     with place.log.open("wb") as log:
+        stdin = subprocess.DEVNULL if starter is None else starter
         server = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, cwd=ROOT, stdin=stdin, stdout=log, stderr=log, start_new_session=True
         )
     try:
         _wait(server, place)
@@ -114,12 +118,17 @@ def ready(place: Place) -> bool:
 
 @contextlib.contextmanager
 def running(place: Place) -> Iterator[Place]:
-    """A cloud for the duration of a block."""
-    start(place)
+    """A cloud for the duration of a block, or of this process if it is killed."""
+    reader, writer = os.pipe()
     try:
+        try:
+            start(place, starter=reader)
+        finally:
+            os.close(reader)
         yield place
     finally:
         stop(place)
+        os.close(writer)
 
 
 def _wait(server: subprocess.Popen[bytes], place: Place) -> None:

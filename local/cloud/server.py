@@ -69,7 +69,7 @@ def claimed(place: Place) -> Iterator[None]:
         yield
 
 
-async def serve(place: Place, python: Path) -> None:
+async def serve(place: Place, python: Path, *, end_with_input: bool) -> None:
     """Import MiniStack, install the extensions, serve until asked to stop, end every Lambda process."""
     # Imported here: MiniStack reads the environment while it is imported.
     from hypercorn.asyncio import serve as listen  # noqa: PLC0415
@@ -89,6 +89,14 @@ async def serve(place: Place, python: Path) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if end_with_input:  # nothing is ever written there, so it is readable when the starter is gone
+        loop = asyncio.get_running_loop()
+
+        def ended() -> None:
+            loop.remove_reader(0)
+            stop.set()
+
+        loop.add_reader(0, ended)
     try:
         await listen(seams.app.app, config, shutdown_trigger=stop.wait)
     finally:
@@ -103,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--factor", type=float, default=60.0)
     parser.add_argument("--python", type=Path, required=True, help="the interpreter that runs jobs (.venv)")
+    parser.add_argument("--end-with-input", action="store_true", help="end when standard input does")
     arguments = parser.parse_args(argv)
     place = Place(arguments.folder.resolve(), arguments.port, arguments.factor)
     wanted = settings(place)
@@ -110,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.update(wanted)
     tempfile.tempdir = wanted["TMPDIR"]
     with claimed(place):
-        asyncio.run(serve(place, arguments.python.absolute()))
+        asyncio.run(serve(place, arguments.python.absolute(), end_with_input=arguments.end_with_input))
 
 
 if __name__ == "__main__":

@@ -1,68 +1,120 @@
-"""Real flights with faults into the raw bucket, and out of it by the Glue job's own script and arguments."""
+"""Real flights with faults into the stream and the raw bucket, and through the Glue workflow into the curated table."""
 
+from __future__ import annotations
+
+import gzip
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local import spark
-from local.demo.account import Account, split
-from local.demo.synthesis import glue_job, publish_assets
+from local.demo.account import Account
+from local.demo.progress import Progress
 from tools import replay
-from tools.assembly import Assembly
 
-# The first months come as an upload, the rest as a stream: the job reads both.
-BATCH_SHARE = 0.5
-SCRIPT = "spark/curate.py"
+# The first months come as an upload, the last ones as a stream: the job reads both.
+BATCH_SHARE = 0.9
+ENDED = ("COMPLETED", "STOPPED", "ERROR")
+SECONDS_TO_ARRIVE = 60
 
 
 class IngestionError(Exception):
-    """The data could not be made or curated; the message has the reason."""
+    """The data could not be made, delivered or curated; the message has the reason."""
 
 
 class Ingestion:
-    """The raw bucket and the Spark job of one assembly, in one account."""
+    """The stream, the raw bucket and the workflow of one deployment, whose stacks' names begin with `prefix`."""
 
-    def __init__(self, account: Account, assembly: Assembly, work: Path) -> None:
-        self._account, self._work = account, work
-        publish_assets(assembly, "Processing", account.s3)
-        self._script, self._arguments = glue_job(assembly, SCRIPT)
-        self.raw = split(self._arguments["--batch"])[0]
-        for bucket in (self.raw, split(self._arguments["--curated"])[0]):
-            account.s3.create_bucket(Bucket=bucket)
+    def __init__(self, account: Account, prefix: str, work: Path) -> None:
+        self._account, self._prefix, self._work = account, prefix, work
+        self.raw = account.output(f"{prefix}-foundation", "RawBucketName")
+        self._stream = account.resource(f"{prefix}-ingestion", "AWS::Kinesis::Stream")
+        self._workflow = account.resource(f"{prefix}-processing", "AWS::Glue::Workflow")
 
-    def replay(self, *, flights: int, seed: int) -> dict[str, Any]:
-        """Fill the raw bucket; returns the manifest of what was injected (`tools.replay.manifest`)."""
+    def replay(self, *, flights: int, seed: int, progress: Progress) -> dict[str, Any]:
+        """Upload, stream, and wait until Firehose has delivered; returns the manifest of what was injected."""
         folder = self._work / "raw"
         try:
             sent = replay.events(flights=flights, seed=seed)
+            uploaded, streamed = replay.split(sent, BATCH_SHARE)
+            replay.write_batch(uploaded, folder)
+            replay.write_reference(folder)
+            self._account.upload_folder(folder, self.raw)
+            for done in replay.send(self._account.client("kinesis"), self._stream, streamed):
+                progress.detail(f"{done:,} of {len(streamed):,} streamed")
         except replay.ReplayError as error:
             raise IngestionError(str(error)) from error
-        uploaded, streamed = replay.split(sent, BATCH_SHARE)
-        replay.write_batch(uploaded, folder)
-        replay.write_reference(folder)
-        for _ in replay.write_stream(streamed, folder):
-            continue
-        self._account.upload_folder(folder, self.raw)
+        self._wait_for_delivery(len(streamed))
         return replay.manifest(sent, seed=seed)
 
-    def curate(self) -> dict[str, Any]:
-        """Run the job as Glue would; returns the report that it wrote."""
-        own = {name: value for name, value in self._arguments.items() if name != "--extra-py-files"}
-        packages = self._arguments["--extra-py-files"].split(",")
-        try:
-            spark.run(
-                self._account.download(self._script, self._work / "job" / Path(SCRIPT).name),
-                [text for argument in own.items() for text in argument],
-                s3=self._account.s3,
-                work=self._work / "spark",
-                packages=[
-                    self._account.download(uri, self._work / "job" / Path(uri).name) for uri in packages
-                ],
-            )
-        except spark.SparkJobError as error:
-            raise IngestionError(str(error)) from error
-        report: dict[str, Any] = self._account.read_json(self._arguments["--report"])
+    def curate(self, progress: Progress) -> dict[str, Any]:
+        """Start the workflow and wait for its end; returns the report that the ETL job wrote."""
+        glue = self._account.client("glue")
+        run = glue.start_workflow_run(Name=self._workflow)["RunId"]
+        told = ""
+        while True:
+            found = glue.get_workflow_run(Name=self._workflow, RunId=run)["Run"]
+            doing = self._doing()
+            if doing and doing != told:
+                told = doing
+                progress.detail(doing)
+            if found["Status"] in ENDED:
+                break
+            time.sleep(0.2)
+        failures = self._failures()
+        if found["Status"] != "COMPLETED" or failures:
+            raise IngestionError(f"workflow run {run}: {found['Status']}. {'; '.join(failures)}")
+        report: dict[str, Any] = self._account.read_json(self._arguments()["--report"])
         return report
+
+    def _doing(self) -> str:
+        glue = self._account.client("glue")
+        crawling = [c["Name"] for c in glue.get_crawlers()["Crawlers"] if c["State"] == "RUNNING"]
+        running = [
+            run["JobName"] for run in self._job_runs() if run["JobRunState"] in ("STARTING", "RUNNING")
+        ]
+        return ", ".join(sorted({*crawling, *running}))
+
+    def _failures(self) -> list[str]:
+        glue = self._account.client("glue")
+        crawls = [(c["Name"], c.get("LastCrawl", {})) for c in glue.get_crawlers()["Crawlers"]]
+        return [
+            *(
+                f"{name}: {last.get('ErrorMessage', '')}"
+                for name, last in crawls
+                if last.get("Status") == "FAILED"
+            ),
+            *(
+                f"{run['JobName']}: {run.get('ErrorMessage', run['JobRunState'])}"
+                for run in self._job_runs()
+                if run["JobRunState"] in ("FAILED", "ERROR", "TIMEOUT", "STOPPED")
+            ),
+        ]
+
+    def _job_runs(self) -> list[dict[str, Any]]:
+        glue = self._account.client("glue")
+        names = [job["Name"] for job in glue.get_jobs()["Jobs"]]
+        return [run for name in names for run in glue.get_job_runs(JobName=name)["JobRuns"]]
+
+    def _arguments(self) -> Mapping[str, str]:
+        glue = self._account.client("glue")
+        jobs = glue.get_jobs()["Jobs"]
+        return next(job["DefaultArguments"] for job in jobs if "--report" in job["DefaultArguments"])
+
+    def _wait_for_delivery(self, expected: int) -> None:
+        deadline = time.monotonic() + SECONDS_TO_ARRIVE
+        counted: dict[str, int] = {}
+        s3 = self._account.client("s3")
+        while sum(counted.values()) < expected:
+            if time.monotonic() > deadline:
+                raise IngestionError(
+                    f"{sum(counted.values())} of {expected} streamed records arrived in s3://{self.raw}"
+                )
+            for key in self._account.keys(self.raw, "stream/"):
+                if key not in counted:
+                    body = s3.get_object(Bucket=self.raw, Key=key)["Body"].read()
+                    counted[key] = gzip.decompress(body).count(b"\n")
+            time.sleep(0.2)
 
 
 def figures(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, Any]:

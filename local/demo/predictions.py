@@ -5,17 +5,23 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sklearn.metrics import roc_auc_score
 
-from local.endpoint import Endpoint
 from pipeline.schema import Schema
 
 RECORDS_A_REQUEST = 500
 SHOWN = 12
 JSON, CSV = "application/json", "text/csv"
 Record = Mapping[str, Any]
+
+
+class Endpoint(Protocol):
+    """Whatever answers a request body with a prediction."""
+
+    def invoke(self, body: bytes, *, content_type: str, accept: str) -> bytes:
+        """The prediction for one request body, as `accept`."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
-
 
 def without_account(environ: Mapping[str, str]) -> dict[str, str]:
     """An environment in which no program finds an AWS account, its own tools first on the path."""

@@ -3,25 +3,26 @@
 import os
 import platform
 from argparse import Namespace
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from local import endpoint, registry, runner
-from local.demo import account, ingestion, predictions, synthesis, training
-from local.demo.account import Account
+from local import registry
+from local.cloud import lifecycle
+from local.demo import account, ingestion, serving, synthesis, training
 from local.demo.progress import Progress
 from pipeline import schema as schemas
 from tools.assembly import Assembly, context
 
-SYNTHESIZE, REPLAY, CURATE, TRAIN, SERVE = (
+SYNTHESIZE, DEPLOY, REPLAY, CURATE, TRAIN, APPROVE, ASK = (
     "Synthesize the templates",
+    "Deploy into the embedded cloud",
     "Replay real flights with faults",
-    "Curate with Spark",
+    "Crawl, check and curate",
     "Run the pipeline",
-    "Serve the registered model",
+    "Approve, and wait for the endpoint",
+    "Ask the endpoint",
 )
 # Plots in the order in which a reader asks: how good, at what price, can the score be believed, what goes wrong.
 PLOTS = ("roc.png", "precision_recall.png", "calibration.png", "confusion_matrix.png")
@@ -34,11 +35,12 @@ class DemoError(Exception):
 FAILURES = (
     DemoError,
     synthesis.SynthesisError,
+    lifecycle.CloudError,
+    account.DeploymentError,
     ingestion.IngestionError,
-    runner.DefinitionError,
     training.TrainingError,
     registry.PackageError,
-    endpoint.EndpointError,
+    serving.ServingError,
 )
 
 
@@ -60,7 +62,7 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
         raise DemoError(
             f"--app = {options.app}: holds no manifest.json. Name a folder that `cdk synth` wrote."
         )
-    progress.total = 5
+    progress.total = 7
     with progress.during(SYNTHESIZE):
         assembly = (
             Assembly(options.stage, options.app)
@@ -69,20 +71,27 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
         )
         resources = sum(len(template.resources()) for template in assembly.templates.values())
         progress.detail(f"{len(assembly.templates)} stacks, {resources} resources")
-    with account.account() as cloud:
+    prefix = f"{context(options.stage)['stages'][options.stage].get('name', 'flights')}-{options.stage}"
+    with account.account(work / "cloud") as cloud:
+        with progress.during(DEPLOY):
+            cloud.deploy(assembly)
+            progress.detail(f"{len(assembly.templates)} stacks at {cloud.place.url}")
+        raw = ingestion.Ingestion(cloud, prefix, work / "ingestion")
         with progress.during(REPLAY):
-            raw = ingestion.Ingestion(cloud, assembly, work / "ingestion")
-            injected = raw.replay(flights=options.flights, seed=options.seed)
+            injected = raw.replay(flights=options.flights, seed=options.seed, progress=progress)
             progress.detail(f"{injected['records']:,} records in s3://{raw.raw}")
         with progress.during(CURATE):
-            curated = raw.curate()
+            curated = raw.curate(progress)
             progress.detail(f"{curated['rows_in']:,} in, {curated['rows_out']:,} out")
         with progress.during(TRAIN):
-            trained = training.run_pipeline(cloud, assembly, work=work / "jobs", progress=progress)
+            trained = training.run_pipeline(cloud, prefix, progress)
             progress.detail(f"version {trained.package.version} registered")
-        with progress.during(SERVE):
-            served = _serve(cloud, trained, work / "serve")
-            progress.detail(f"{served['records']:,} held-out flights asked, as JSON and CSV")
+        with progress.during(APPROVE):
+            served = serving.approve(cloud, trained, prefix, progress)
+            progress.detail(f"{served.name} in service")
+        with progress.during(ASK):
+            answers = serving.ask(served, trained, work / "serve")
+            progress.detail(f"{answers['records']:,} held-out flights asked, as JSON and CSV")
         plots = {
             path.name: path
             for path in cloud.download_folder(trained.output("Evaluate", "evaluation"), work / "evaluation")
@@ -106,36 +115,22 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
                 "image": trained.package.image,
                 "model_data_url": trained.package.model_data_url,
             },
-            "serving": served,
-            "stages": _times(progress, trained.execution),
+            "serving": answers,
+            "stages": _times(progress, trained.steps),
             "seconds": round(sum(progress.seconds.values()), 2),
         }
         _check(figures)
         return figures, [plots[name] for name in PLOTS]
 
 
-def _serve(cloud: Account, trained: training.Trained, work: Path) -> dict[str, Any]:
-    """Start the registered version behind HTTP, send it the test split, stop it."""
-    model = work / "model"
-    registry.download(cloud.s3, trained.package, model)
-    probe = work / "probe.json"
-    probe.write_bytes(registry.probe(model))
-    schema = schemas.load(str(model / "schema.json"))
-    (path,) = cloud.download_folder(trained.output("Prepare", "test"), work / "test")
-    flights = pq.read_table(path).to_pylist()
-    with endpoint.start(model, environment=trained.package.environment, probe=probe) as served:
-        answers = predictions.ask(served, flights, schema)
-    return predictions.summarize(flights, answers, schema)
-
-
-def _times(progress: Progress, execution: runner.ExecutionResult) -> list[dict[str, Any]]:
+def _times(progress: Progress, pipeline: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     steps = [
         {
-            "name": step.name,
-            "status": step.status,
-            "seconds": round((step.ended - step.started).total_seconds(), 2),
+            "name": name,
+            "status": step["StepStatus"],
+            "seconds": round((step["EndTime"] - step["StartTime"]).total_seconds(), 2),
         }
-        for step in execution.steps.values()
+        for name, step in pipeline.items()
     ]
     return [
         {"name": name, "seconds": seconds, "steps": steps if name == TRAIN else []}

@@ -1,20 +1,19 @@
-"""The pipeline of the synthesized template, run here, and what it left behind in S3 and in the registry."""
+"""The deployed pipeline, started and watched by the API, and what it left behind in S3 and in the registry."""
 
-import sys
+from __future__ import annotations
+
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from local import registry, runner
-from local.demo.account import Account, split
-from local.demo.processes import ACCOUNT
+from local import registry
+from local.demo.account import Account
 from local.demo.progress import Progress
-from local.demo.synthesis import pipeline_definition, publish_assets
-from tools.assembly import Assembly
 
 METRICS = "binary_classification_metrics"
 GATE = "auc"
+RUNNING = ("Executing", "Stopping")
 
 
 class TrainingError(Exception):
@@ -26,44 +25,52 @@ class Trained:
     """A successful execution, and the version that it registered."""
 
     account: Account
-    execution: runner.ExecutionResult
+    steps: Mapping[str, Mapping[str, Any]]
+    parameters: Mapping[str, str]
     package: registry.ModelPackage
 
     def output(self, step: str, name: str) -> str:
         """The S3 URI of a processing step's output."""
-        outputs = self.execution.steps[step].properties["ProcessingOutputConfig"]["Outputs"]
+        job = self.steps[step]["Metadata"]["ProcessingJob"]["Arn"].rpartition("/")[2]
+        described = self.account.client("sagemaker").describe_processing_job(ProcessingJobName=job)
+        outputs = described["ProcessingOutputConfig"]["Outputs"]
         uri: str = next(item["S3Output"]["S3Uri"] for item in outputs if item["OutputName"] == name)
         return uri
 
 
-def run_pipeline(account: Account, assembly: Assembly, *, work: Path, progress: Progress) -> Trained:
-    """Run the definition that would go to AWS; raises `TrainingError` unless it registers a version."""
-    publish_assets(assembly, "Training", account.s3)
-    definition, values = pipeline_definition(assembly)
-    account.s3.create_bucket(Bucket=split(values["ArtifactsUri"])[0])
-    account.sagemaker.create_model_package_group(ModelPackageGroupName=values["ModelPackageGroupName"])
-
-    def tell(event: runner.Event) -> None:
-        if event.kind == "started":
-            progress.detail(event.step)
-
-    execution = runner.run(
-        definition,
-        setting=runner.Setting(
-            s3=account.s3,
-            sagemaker=account.sagemaker,
-            images={values["ImageUri"]: Path(sys.executable)},
-            work_dir=work,
-            account=ACCOUNT,
-        ),
-        pipeline=values["ModelPackageGroupName"],
-        on_event=tell,
+def run_pipeline(account: Account, prefix: str, progress: Progress) -> Trained:
+    """Start the deployed pipeline and wait; raises `TrainingError` unless it registers a version."""
+    sagemaker = account.client("sagemaker")
+    pipeline = account.resource(f"{prefix}-training", "AWS::SageMaker::Pipeline")
+    arn = sagemaker.start_pipeline_execution(PipelineName=pipeline)["PipelineExecutionArn"]
+    told: set[str] = set()
+    while True:
+        status = sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineExecutionStatus"]
+        steps = _steps(sagemaker, arn)
+        for name in steps:
+            if name not in told:
+                told.add(name)
+                progress.detail(name)
+        if status not in RUNNING:
+            break
+        time.sleep(0.2)
+    if status != "Succeeded":
+        failed = next((step for step in steps.values() if step["StepStatus"] != "Succeeded"), {})
+        raise TrainingError(f"step {failed.get('StepName')}: {failed.get('FailureReason', status)}")
+    parameters = sagemaker.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)[
+        "PipelineParameters"
+    ]
+    package = steps["RegisterModel"]["Metadata"]["RegisterModel"]["Arn"]
+    return Trained(
+        account, steps, {p["Name"]: p["Value"] for p in parameters}, registry.describe(sagemaker, package)
     )
-    if execution.status != "Succeeded":
-        failed = next(step for step in execution.steps.values() if step.status != "Succeeded")
-        raise TrainingError(f"step {failed.name}: {failed.failure_reason}")
-    arn = registry.latest(account.sagemaker, values["ModelPackageGroupName"])
-    return Trained(account, execution, registry.describe(account.sagemaker, arn))
+
+
+def _steps(sagemaker: Any, arn: str) -> dict[str, dict[str, Any]]:
+    pages = sagemaker.get_paginator("list_pipeline_execution_steps").paginate(
+        PipelineExecutionArn=arn, SortOrder="Ascending"
+    )
+    return {step["StepName"]: step for page in pages for step in page["PipelineExecutionSteps"]}
 
 
 def model_figures(trained: Trained) -> dict[str, Any]:
@@ -77,7 +84,7 @@ def model_figures(trained: Trained) -> dict[str, Any]:
         "baseline": baseline["estimator"],
         "gate": {
             "metric": GATE.upper(),
-            "threshold": trained.execution.parameters["MetricThreshold"],
+            "threshold": float(trained.parameters["MetricThreshold"]),
             "model": found[GATE],
             "baseline": beside[GATE],
         },

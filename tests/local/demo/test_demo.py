@@ -83,7 +83,7 @@ def interrupted(
     out = tmp_path_factory.mktemp("out")
     (out / report.HTML).write_text("of an earlier run")
     with start(out, app) as process:
-        wait_for(process, "Curate with Spark")
+        wait_for(process, "Crawl, check and curate")
         process.send_signal(signal.SIGTERM)
         printed, errors = process.communicate(timeout=30)
     return out, subprocess.CompletedProcess([], process.returncode, printed, errors)
@@ -92,7 +92,7 @@ def interrupted(
 def test_an_interrupted_demo_says_so_and_leaves_no_process_and_no_report(interrupted) -> None:
     out, ended = interrupted
     assert ended.returncode == 128 + signal.SIGTERM
-    assert "stopped during: Curate with Spark" in ended.stdout
+    assert "stopped during: Crawl, check and curate" in ended.stdout
     assert ended.stderr == ""
     assert processes_that_know(out) == []
     assert [path.name for path in out.iterdir()] == [".lock"]
@@ -261,15 +261,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_names_the_command_that_installs_it(tmp_path: Path) -> None:
-    program = "import sys; sys.modules['moto'] = None; from local.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; sys.modules['boto3'] = None; from local.demo.__main__ import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "The Python package moto is missing. `make demo` installs it: run that.\n"
+    assert done.stderr == "The Python package boto3 is missing. `make demo` installs it: run that.\n"
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("line", ["Synthesize", "Replay", "Prepare", "TrainBaseline", "Serve"])
+@pytest.mark.parametrize(
+    "line", ["Synthesize", "Deploy", "Replay", "Crawl", "Prepare", "TrainBaseline", "Approve", "Ask"]
+)
 def test_a_demo_interrupted_at_any_point_leaves_nothing(
     assembly, app: Path, tmp_path: Path, line: str
 ) -> None:
@@ -290,7 +292,7 @@ def test_a_demo_interrupted_at_any_point_leaves_nothing(
 @pytest.mark.deep
 def test_a_killed_demo_can_be_run_again(app: Path, tmp_path: Path) -> None:
     with start(tmp_path, app) as process:
-        wait_for(process, "Curate with Spark")
+        wait_for(process, "Crawl, check and curate")
         process.kill()
     assert (tmp_path / ".work").is_dir()
     assert run_here("--flights", str(FLIGHTS), "--app", str(app), "--out", str(tmp_path)) == 0

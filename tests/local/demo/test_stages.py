@@ -2,13 +2,11 @@
 
 import copy
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local import spark
-from local.demo import ingestion, stages
+from local.demo import stages
 from local.demo.progress import Progress
 
 SOUND: dict[str, Any] = {
@@ -46,17 +44,3 @@ def test_a_stage_without_two_classifiers_to_compare_is_refused(monkeypatch, tmp_
     monkeypatch.setattr(stages, "context", lambda _: {"stages": {"sandbox": {"training": training}}})
     with pytest.raises(stages.DemoError, match=r"training\.problem_type = classification"):
         stages.run(Namespace(stage="sandbox"), tmp_path, Progress(None))  # type: ignore[arg-type]
-
-
-def test_a_spark_job_that_fails_is_a_failure_with_its_last_lines(monkeypatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise spark.SparkJobError("curate.py: exit code 1:\ncurate: no record")
-
-    monkeypatch.setattr(spark, "run", fail)
-    job = object.__new__(ingestion.Ingestion)
-    job._arguments = {"--extra-py-files": "s3://b/k.zip"}
-    job._script, job._work = "s3://b/k.py", Path("unused")
-    job._account = type("Account", (), {"download": lambda *_: None, "s3": None})()
-    with pytest.raises(ingestion.IngestionError, match="curate: no record"):
-        job.curate()
-    assert ingestion.IngestionError in stages.FAILURES
