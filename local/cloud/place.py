@@ -71,4 +71,8 @@ class Place:
             "REQUESTS_CA_BUNDLE": authority,
             "NODE_EXTRA_CA_CERTS": authority,
             "CDK_DISABLE_CLI_TELEMETRY": "true",
+            # Else jsii would unpack aws-cdk-lib (100 MB) into every cloud's empty home.
+            "JSII_RUNTIME_PACKAGE_CACHE_ROOT": os.environ.get(
+                "JSII_RUNTIME_PACKAGE_CACHE_ROOT", str(Path.home() / ".cache/aws/jsii/package-cache")
+            ),
         }

@@ -55,7 +55,8 @@ def approve(account: Account, trained: Trained, prefix: str, progress: Progress)
         if status.endswith(("ROLLBACK_COMPLETE", "FAILED")):
             raise ServingError(f"{stack}: {status}: {_reason(cloudformation, stack)}")
         if status == "UPDATE_COMPLETE" and trained.package.arn in given.values():
-            return Endpoint(account, account.resource(stack, "AWS::SageMaker::Endpoint"))
+            arn = account.resource(stack, "AWS::SageMaker::Endpoint")
+            return Endpoint(account, arn.rpartition("/")[2])
         time.sleep(0.2)
     raise ServingError(
         f"{stack}: the approved version is not in service after {SECONDS_TO_SERVE} s ({status})."
