@@ -1,7 +1,9 @@
 """One embedded cloud for all tests of this folder, on a free port, in a folder of its own."""
 
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,16 @@ import pytest
 from local.cloud import lifecycle
 from local.cloud.place import REGION, ROOT, Place
 from tools.assembly import Assembly
+
+# What runs in every test run; the rest needs a deployed cloud or many jobs, and is deep until its time is known.
+FAST = ("test_lifecycle.py", "test_seams.py", "test_clock.py", "test_evaluation.py", "test_glue_infer.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.name not in FAST:
+            item.add_marker(pytest.mark.deep)
+
 
 Clients = Callable[[str], Any]
 
@@ -55,7 +67,9 @@ class Cdk:
     """`cdk("deploy", "--all")`: the real CLI on a prebuilt assembly, in the environment that `make shell` gives."""
 
     def __init__(self, place: Place, assembly: Assembly) -> None:
-        self.place, self.assembly = place, assembly
+        # The CLI writes into the assembly it deploys, and the tests share theirs.
+        copy = Path(tempfile.mkdtemp(dir=place.folder)) / "cdk.out"
+        self.place, self.assembly = place, Assembly(assembly.stage, shutil.copytree(assembly.path, copy))
 
     def __call__(self, *arguments: str, succeeds: bool = True) -> str:
         """What it printed, on both streams; fails the test if it does not end as expected."""
