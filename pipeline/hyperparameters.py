@@ -6,10 +6,15 @@ Only the standard library is used, because synth refuses with it what training w
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 
 from pipeline.settings import Estimator
 from pipeline.step import StepError
+
+# As XGBoost reads numbers; Python would also take "1_000", " 5 " and the digits of other scripts.
+WHOLE = re.compile(r"[+-]?[0-9]+")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +34,9 @@ class Hyperparameter:
                 raise StepError(f"hyperparameter {name} = {text}: must be one of {', '.join(self.choices)}.")
             return text
         whole = isinstance(self.default, int)
-        try:
-            value: float = int(text) if whole else float(text)
-        except ValueError:
-            value = float("nan")
+        value = float("nan")
+        if (WHOLE if whole else DECIMAL).fullmatch(text):
+            value = int(text) if whole else float(text)
         if not (self.low < value if self.above else self.low <= value) or not value <= self.high:
             start = f"above {self.low:g}" if self.above else f"from {self.low:g}"
             kind = "a whole number" if whole else "a number"

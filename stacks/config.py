@@ -52,10 +52,13 @@ InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-# "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days, or a cron expression of six fields.
+# "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days (one of them in the singular, as EventBridge
+# demands of its rules), or a cron expression of six fields.
 Schedule = Annotated[
     str,
-    Field(pattern=r"^(rate\([1-9]\d* (minute|hour|day)s?\)|cron\(\S+( \S+){5}\))$"),
+    Field(
+        pattern=r"^(rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)|cron\(\S+( \S+){5}\))$"
+    ),
     AfterValidator(cron.check),
 ]
 # "Tag your Amazon EC2 resources", restrictions; of the 50, CDK gives a subnet three, and one is `DEPLOYMENT_TAG`.

@@ -183,6 +183,9 @@ def test_the_linear_model_fills_a_missing_value_with_the_training_mean() -> None
         ("eta", "nan", "must be a number above 0 to 1"),
         ("num_round", "0", "must be a whole number from 1 to 10000"),
         ("num_round", "2.5", "must be a whole number from 1 to 10000"),
+        ("num_round", "1_000", "must be a whole number from 1 to 10000"),
+        ("num_round", " 5 ", "must be a whole number from 1 to 10000"),
+        ("eta", "0_1.0", "must be a number above 0 to 1"),
         ("max_depth", "deep", "must be a whole number from 1 to 20"),
         ("subsample", "", "must be a number above 0 to 1"),
         ("device", "tpu", "must be one of cpu, cuda"),
@@ -199,10 +202,11 @@ def test_a_wrong_hyperparameter_is_one_message_with_name_value_and_range(
 
 
 def test_hyperparameters_keep_their_types_and_defaults() -> None:
-    found = hyperparameters.parse("xgboost", {"num_round": "7", "eta": "1"})
+    found = hyperparameters.parse("xgboost", {"num_round": "7", "eta": "1", "min_child_weight": "1e2"})
     assert found == {name: p.default for name, p in hyperparameters.HYPERPARAMETERS["xgboost"].items()} | {
         "num_round": 7,
         "eta": 1.0,
+        "min_child_weight": 100.0,
     }
 
 

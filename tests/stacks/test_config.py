@@ -157,6 +157,8 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("training.maximum_rmse", float("nan"), "must be"),
     ("training.schedule", "daily", "must match"),
     ("training.schedule", "rate(0 days)", "must match"),
+    ("training.schedule", "rate(1 days)", "must match"),
+    ("training.schedule", "rate(2 day)", "must match"),
     ("training.schedule", "cron(0 12 * * ?)", "must match"),
     ("training.instance_count", 2, "must be 1"),
     (

@@ -96,6 +96,7 @@ def test_a_cron_field_that_eventbridge_refuses_is_named_with_its_values(fields: 
     "schedule",
     [
         "rate(1 day)",
+        "rate(12 hours)",
         "cron(0 10 * * ? *)",
         "cron(15 12 * * ? *)",
         "cron(0 18 ? * MON-FRI *)",
