@@ -1,4 +1,4 @@
-"""The processes that answer for one variant of an endpoint: started from a model's archive, ended with the fleet."""
+"""The processes that answer for one variant of an endpoint: started from a model's archive, kept, ended with the fleet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import tarfile
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from botocore.exceptions import ClientError
@@ -25,6 +27,7 @@ from pipeline import archive
 
 # "How containers should respond to inference requests": a container answers within 60 seconds.
 SECONDS_TO_ANSWER = 60.0
+PING_SECONDS = 1.0  # AWS does not say how often it asks
 _CONNECTIONS = 24  # to one instance; the model server takes 32
 
 
@@ -70,13 +73,14 @@ class Fleet:
             work = cloud.place.folder / "work"
             folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="model-", dir=work)))
             self._fetch(folder)
-            instances = [self._start(started, folder) for _ in range(variant.instances)]
-            self._turns = itertools.cycle(instances)
+            self._instances = [self._start(started, folder) for _ in range(variant.instances)]
+            self._turns = itertools.count()
             self._ending = started.pop_all()
 
     def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer of the next instance; `TimeoutError` or another `OSError` if there is none."""
-        return next(self._turns).post(body, headers)
+        """The answer of the next healthy instance; `TimeoutError` or another `OSError` if there is none."""
+        healthy = [instance for instance in self._instances if instance.healthy] or self._instances
+        return healthy[next(self._turns) % len(healthy)].post(body, headers)
 
     def close(self) -> None:
         """End every process; requests in flight are answered first, and what was captured is written."""
@@ -125,15 +129,17 @@ class Fleet:
         credentials = (
             {} if runnable.isolated else self._cloud.place.environment() | self.session.environment()
         )
-        try:
-            served = started.enter_context(
-                endpoint.start(
-                    folder,
-                    environment={**credentials, **runnable.environment},
-                    python=self._cloud.python,
-                    on_line=lambda line: None if self._abandoned.is_set() else output.write(line),
-                )
+
+        def serve() -> AbstractContextManager[endpoint.Endpoint]:
+            return endpoint.start(
+                folder,
+                environment={**credentials, **runnable.environment},
+                python=self._cloud.python,
+                on_line=lambda line: None if self._abandoned.is_set() else output.write(line),
             )
+
+        try:
+            instance = _Instance(serve)
         except endpoint.EndpointError as error:
             output.write(str(error))
             output.close()
@@ -141,18 +147,46 @@ class Fleet:
                 f"The primary container for production variant {self.variant.name} did not pass the ping health check. "
                 "Please check CloudWatch logs for this endpoint."
             ) from None
-        instance = _Instance(int(served.url.rsplit(":", 1)[1]))
         started.callback(instance.close)
         return instance
 
 
 class _Instance:
-    """A client of one model server, for many threads: a connection is used by one at a time, and kept."""
+    """One model server, and a client of it for many threads: a connection is used by one at a time, and kept.
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    A server that does not answer its ping any more is ended, and another one started in its place.
+    """
+
+    def __init__(self, serve: Callable[[], AbstractContextManager[endpoint.Endpoint]]) -> None:
+        self.healthy = False
+        self._port = 0
         self._idle: list[http.client.HTTPConnection] = []
         self._slots = threading.BoundedSemaphore(_CONNECTIONS)
+        self._ending = threading.Event()
+        first: Future[None] = Future()
+        self._keeper = threading.Thread(target=self._keep, args=(serve, first), daemon=True, name="instance")
+        self._keeper.start()
+        first.result()
+
+    def _keep(
+        self, serve: Callable[[], AbstractContextManager[endpoint.Endpoint]], first: Future[None]
+    ) -> None:
+        while not self._ending.is_set():
+            try:
+                with serve() as served:
+                    self._port, self.healthy = int(served.url.rsplit(":", 1)[1]), True
+                    if not first.done():
+                        first.set_result(None)
+                    while not self._ending.wait(PING_SECONDS):
+                        # A model that fails is no server that fails: AWS's server goes on answering its ping.
+                        with contextlib.suppress(endpoint.EndpointError):
+                            served.ping()
+            except Exception as error:  # noqa: BLE001 - whatever ended it, another one is started
+                self.healthy = False
+                if not first.done():
+                    first.set_exception(error)
+                    return
+                self._ending.wait(PING_SECONDS)  # one that cannot start is not started all the time
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         with self._slots:
@@ -174,6 +208,8 @@ class _Instance:
                 return answer
 
     def close(self) -> None:
+        self._ending.set()
+        self._keeper.join()
         while self._idle:
             self._idle.pop().close()
 

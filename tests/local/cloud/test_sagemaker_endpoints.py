@@ -1,5 +1,6 @@
 """Models and endpoints over the API: real processes answer, and what goes wrong is AWS's own error."""
 
+import contextlib
 import functools
 import json
 import os
@@ -19,9 +20,11 @@ from botocore.exceptions import ClientError
 from local.cloud import lifecycle
 from local.cloud.place import REGION, Place
 from tests.local.cloud.test_lifecycle import free_port
+from tests.local.cloud.test_stream import eventually
 from tests.local.test_registry import ENVIRONMENT, archive
 from tests.local.test_server import PROGRAM
 
+PING_SECONDS = 1.0  # of `local.cloud.sagemaker.fleet`
 ROLE = {
     "Version": "2012-10-17",
     "Statement": {
@@ -72,13 +75,13 @@ class Hosting:
         )
         return name
 
-    def config(self, model: str, **more: Any) -> str:
+    def config(self, model: str, instances: int = 1, **more: Any) -> str:
         name = f"config-{uuid.uuid4().hex[:8]}"
         variant = {
             "VariantName": "AllTraffic",
             "ModelName": model,
             "InstanceType": "ml.m5.large",
-            "InitialInstanceCount": 1,
+            "InitialInstanceCount": instances,
         }
         self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **more)
         return name
@@ -386,7 +389,9 @@ def test_a_deleted_endpoint_leaves_no_process(hosting: Hosting, cloud: Place) ->
         hosting.ask(name)
 
 
-def test_a_killed_model_server_is_a_model_error(hosting: Hosting, cloud: Place) -> None:
+def test_a_killed_model_server_is_a_model_error_until_another_one_runs(
+    hosting: Hosting, cloud: Place
+) -> None:
     before = servers(cloud)
     name = hosting.endpoint(hosting.config(hosting.model(hosting.store())))
     hosting.settled(name)
@@ -394,7 +399,33 @@ def test_a_killed_model_server_is_a_model_error(hosting: Hosting, cloud: Place) 
     os.kill(started, signal.SIGKILL)
     with pytest.raises(ClientError, match="ModelError"):
         hosting.ask(name)
+    assert eventually(lambda: len(servers(cloud) - before - {started}) == 1)
+    assert eventually(lambda: answered(hosting, name)) == {"predictions": [2, 4]}
+    assert hosting.settled(name)["EndpointStatus"] == "InService"
     hosting.delete(name)
+    assert servers(cloud) == before
+
+
+def test_what_cannot_start_again_gets_no_traffic(hosting: Hosting, cloud: Place, tmp_path: Path) -> None:
+    program = f"import pathlib\nassert not pathlib.Path({str(tmp_path / 'broken')!r}).exists()\n{PROGRAM}"
+    before = servers(cloud)
+    model = hosting.model(hosting.store(program=program))
+    name = hosting.endpoint(hosting.config(model, instances=2))
+    hosting.settled(name)
+    (tmp_path / "broken").touch()
+    os.kill(min(servers(cloud) - before), signal.SIGKILL)
+    time.sleep(2 * PING_SECONDS)
+    assert all(answered(hosting, name) for _ in range(10))
+    (tmp_path / "broken").unlink()
+    assert eventually(lambda: len(servers(cloud) - before) == 2)
+    hosting.delete(name)
+
+
+def answered(hosting: Hosting, name: str) -> Any:
+    """The model's answer, or None."""
+    with contextlib.suppress(ClientError):
+        return json.loads(hosting.ask(name)["Body"].read())
+    return None
 
 
 @pytest.mark.parametrize("end", ["stopped", "killed"])
