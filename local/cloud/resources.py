@@ -7,10 +7,12 @@ Ref is the physical id that `create` returns; GetAtt knows only what `attributes
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
+from urllib.parse import parse_qs
 
 import boto3
 
@@ -60,6 +62,10 @@ Reader = Callable[[str, Properties], Properties | None]
 
 # The data quality rulesets by name, as GetDataQualityRuleset describes them: the Glue service of ours reads them.
 rulesets: dict[str, Properties] = {}
+
+# DescribeStacks waits up to five seconds for a stack's operation to end: a client that finds it unfinished sleeps for
+# 5 s (the CDK CLI) or 30 s (the SDK's waiters).
+_LOOKS, _LOOK_SECONDS = 250, 0.02
 
 _place: list[Place] = []
 _threaded: set[str] = set()
@@ -144,13 +150,37 @@ def extend(resource_type: str, mend: Callable[[Request, str, Properties], None])
 
 
 def install(cloud: Cloud) -> None:
-    """Run our types on threads: CloudFormation runs its own on the event loop, where nothing may wait."""
+    """Run our types on threads: CloudFormation runs its own on the event loop, where nothing may wait.
+
+    So an operation is no longer over when the next request is read; who asks about its stack waits for it a while.
+    """
     _place[:] = [cloud.place]
+    seams.replace(seams.cloudformation, "handle_request", _waiting)
     seams.replace(
         seams.stacks,
         "_runs_on_worker_thread",
         lambda original: lambda resource_type: resource_type in _threaded or original(resource_type),
     )
+
+
+def _waiting(original: seams.Handler) -> seams.Handler:
+    async def handle(
+        method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
+    ) -> Any:
+        asked = query | parse_qs(body.decode(errors="replace"))
+        if asked.get("Action") == ["DescribeStacks"] and "StackName" in asked:
+            for _ in range(_LOOKS):
+                if not _in_progress(asked["StackName"][0]):
+                    break
+                await asyncio.sleep(_LOOK_SECONDS)
+        return await original(method, path, headers, body, query)
+
+    return handle
+
+
+def _in_progress(stack: str) -> bool:
+    status: str = (seams.stack_handlers._resolve_stack(stack) or {}).get("StackStatus", "")
+    return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 @functools.cache

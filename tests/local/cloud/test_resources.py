@@ -127,6 +127,15 @@ def test_a_workflow_is_created_updated_and_deleted(stack: Stack, client) -> None
         glue.get_workflow(Name=name)
 
 
+def test_who_asks_about_a_stack_waits_for_its_operation(stack: Stack) -> None:
+    template = json.dumps({"Resources": {"W": workflow(), "Q": {"Type": "AWS::SQS::Queue"}}})
+    stack.id = stack.api.create_stack(StackName=stack.name, TemplateBody=template)["StackId"]
+    stack.exists = True
+    assert stack.describe()["StackStatus"] == "CREATE_COMPLETE"
+    stack.root.delete_stack(StackName=stack.name)
+    assert stack.describe()["StackStatus"] == "DELETE_COMPLETE"
+
+
 def test_a_new_name_is_a_new_resource(stack: Stack, client) -> None:
     glue, (old, new) = client("glue"), (f"test-{uuid.uuid4().hex[:8]}" for _ in range(2))
     stack.deploy({"W": workflow(Name=old)})
