@@ -89,10 +89,7 @@ def stop(name: str) -> None:
 
 def known(name: str) -> dict[str, Any]:
     """MiniStack's record of the crawler."""
-    crawler: dict[str, Any] | None = seams.glue._crawlers.get(name)
-    if crawler is None:
-        raise ApiError("EntityNotFoundException", f"Crawler with name {name} does not exist")
-    return crawler
+    return work.known(seams.glue._crawlers, name, f"Crawler with name {name} does not exist")
 
 
 def _crawl(of: Work, crawler: dict[str, Any], ended: Callable[[str], None]) -> None:

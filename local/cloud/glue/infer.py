@@ -13,15 +13,15 @@ import functools
 import io
 import json
 import re
-import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from local.cloud.glue import question
 
 SAMPLE_BYTES = 1 << 20
 DELIMITERS = ",|\t;\x01"
@@ -258,17 +258,11 @@ def _name(text: str) -> str:
     return _WORD.sub("_", text.strip().lower())
 
 
-def main() -> None:
-    """Read the targets, write what each one's table is."""
-    question, answer = map(Path, sys.argv[1:3])
+def _tables(asked: Mapping[str, Any]) -> list[Any]:
+    """What the table of each target is."""
     s3 = boto3.client("s3")
-    targets = json.loads(question.read_text())["targets"]
-    tables = [infer(s3, target["Path"], target.get("Exclusions", [])) for target in targets]
-    answer.write_text(json.dumps(tables))
+    return [infer(s3, target["Path"], target.get("Exclusions", [])) for target in asked["targets"]]
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:  # noqa: BLE001 - the crawl's error message is this last line
-        sys.exit(str(error))
+    question.answer(_tables)

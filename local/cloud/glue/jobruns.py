@@ -72,10 +72,7 @@ def stop(job: str, ids: list[str]) -> dict[str, Any]:
 
 def known(name: str) -> Record:
     """MiniStack's record of the job."""
-    job: Record | None = seams.glue._jobs.get(name)
-    if job is None:
-        raise ApiError("EntityNotFoundException", f"Failed to start job run due to missing metadata: {name}")
-    return job
+    return work.known(seams.glue._jobs, name, f"Failed to start job run due to missing metadata: {name}")
 
 
 def runs(job: str) -> list[Record]:

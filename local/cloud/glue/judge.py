@@ -11,14 +11,13 @@ import gzip
 import io
 import itertools
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
 
+from local.cloud.glue import question
 from local.cloud.glue.dqdl import DqdlError, Rule, parse
 
 T = TypeVar("T")
@@ -122,19 +121,13 @@ def read(s3: Any, table: Mapping[str, Any]) -> Iterator[Batch]:
                 yield from readers[form](io.StringIO(data.decode("utf-8-sig", errors="replace")))
 
 
-def main() -> None:
-    """Read the question, judge, write the outcomes."""
-    question, answer = map(Path, sys.argv[1:3])
-    asked = json.loads(question.read_text())
+def _outcomes(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The outcome of each rule of a ruleset."""
     table = asked["table"]
     described = [*table["StorageDescriptor"]["Columns"], *table["PartitionKeys"]]
     columns = [column["Name"] for column in described]
-    outcomes = judge(parse(asked["ruleset"]), columns, read(boto3.client("s3"), table))
-    answer.write_text(json.dumps(outcomes))
+    return judge(parse(asked["ruleset"]), columns, read(boto3.client("s3"), table))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:  # noqa: BLE001 - the run's error string is this last line
-        sys.exit(str(error))
+    question.answer(_outcomes)

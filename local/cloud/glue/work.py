@@ -14,7 +14,7 @@ from typing import Any
 from local.cloud import logs, roles, seams
 from local.cloud.extensions import Cloud
 from local.cloud.place import ACCOUNT, ROOT
-from local.cloud.protocol import arn
+from local.cloud.protocol import ApiError, arn
 from local.runner import process
 
 _SECONDS_TO_END = 5.0
@@ -101,7 +101,8 @@ class Work:
             if ended.ended_by == "stop request":
                 raise StoppedError
             if ended.ended_by == "time limit" or ended.code != 0:
-                raise WorkError(lines[-1] if lines else f"{module}: ended by the {ended.ended_by}")
+                how = "the time limit" if ended.ended_by == "time limit" else f"exit code {ended.code}"
+                raise WorkError(lines[-1] if lines else f"{module}: {how}")
             return json.loads((folder / "answer.json").read_text())
 
     def _run(self, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
@@ -114,6 +115,13 @@ class Work:
         self.ending.set()
         for thread in list(self._threads):
             thread.join(_SECONDS_TO_END)
+
+
+def known(records: Mapping[str, dict[str, Any]], name: str, missing: str) -> dict[str, Any]:
+    """MiniStack's record of this name, or the API's error with the text `missing`."""
+    if (record := records.get(name)) is None:
+        raise ApiError("EntityNotFoundException", missing)
+    return record
 
 
 def role_arn(role: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local.cloud import clock, roles, seams
-from local.cloud.glue import crawler, jobruns
+from local.cloud.glue import crawler, jobruns, work
 from local.cloud.glue.work import Work
 from local.cloud.protocol import ApiError
 
@@ -210,10 +210,7 @@ def known_run(name: str, run_id: str) -> Record:
 
 
 def _known(name: str) -> Record:
-    workflow: Record | None = seams.glue._workflows.get(name)
-    if workflow is None:
-        raise ApiError("EntityNotFoundException", f"Workflow {name} is not found")
-    return workflow
+    return work.known(seams.glue._workflows, name, f"Workflow {name} is not found")
 
 
 def _triggers(workflow: str) -> list[Record]:

@@ -263,7 +263,7 @@ def test_a_failing_job_is_tried_again_and_says_why(here: Here) -> None:
     assert logs["events"][0]["message"].endswith("no luck")
 
 
-def test_a_killed_job_fails_and_copies_nothing_back(here: Here) -> None:
+def test_a_killed_job_is_tried_again_fails_and_copies_nothing_back(here: Here) -> None:
     script = """
 import os, signal, sys
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -271,11 +271,12 @@ open(given["--out"] + "/half.txt", "w").write("half")
 os.kill(os.getpid(), signal.SIGKILL)
 """
     here.put("out/old.txt", "old")
-    job = here.job(script, DefaultArguments={"--out": f"s3://{here.bucket}/out"})
+    job = here.job(script, DefaultArguments={"--out": f"s3://{here.bucket}/out"}, MaxRetries=1)
     here.glue.start_job_run(JobName=job)
-    run = here.ended(job)[0]
-    assert run["JobRunState"] == "FAILED"
-    assert "exit code -9" in run["ErrorMessage"]
+    until(lambda: len(here.glue.get_job_runs(JobName=job)["JobRuns"]) == 2)
+    runs = here.ended(job)
+    assert [(run["Attempt"], run["JobRunState"]) for run in runs] == [(1, "FAILED"), (0, "FAILED")]
+    assert all("exit code -9" in run["ErrorMessage"] for run in runs)
     objects = here.s3.list_objects_v2(Bucket=here.bucket, Prefix="out/")["Contents"]
     assert [item["Key"] for item in objects] == ["out/old.txt"]
 

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import schema
 from tests.local.cloud.conftest import Cdk
+from tests.local.cloud.test_stream import eventually
 from tests.pipeline.conftest import (
     archive,
     as_curated,
@@ -63,6 +64,7 @@ class Release:
         self.bucket = named("AWS::S3::Bucket", "Artifacts")
         self.group = named("AWS::SageMaker::ModelPackageGroup", "Models").rsplit("/", 1)[-1]
         self.endpoint = self.outputs()["EndpointName"]
+        self.queue = named("AWS::SQS::Queue", "ApprovalsEventsQueue").rsplit("/", 1)[-1]
 
     def outputs(self) -> dict[str, str]:
         (stack,) = self.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
@@ -98,9 +100,11 @@ class Release:
             time.sleep(0.3)
         raise AssertionError(f"{package} was not released: {stack['StackStatus']}, {parameters}")
 
+    def events(self) -> list[Any]:
+        return list(self.client("cloudformation").describe_stack_events(StackName=SERVING)["StackEvents"])
+
     def reasons(self) -> list[str]:
-        events = self.client("cloudformation").describe_stack_events(StackName=SERVING)["StackEvents"]
-        return [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
+        return [it["ResourceStatusReason"] for it in self.events() if it.get("ResourceStatusReason")]
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,33 @@ def test_an_approval_puts_the_model_in_service(release: Release, trained: Traine
     )
     (prediction,) = json.loads(answer["Body"].read())["predictions"]
     assert 0 < (prediction["score"] if isinstance(prediction, dict) else prediction) < 1
+
+
+def test_an_approval_that_comes_again_later_changes_nothing(release: Release) -> None:
+    """Later than the queue remembers what it has had: the function sees that the version is in service."""
+    (stack,) = release.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+    parameters = {it["ParameterKey"]: it["ParameterValue"] for it in stack["Parameters"]}
+    detail = {
+        "ModelPackageArn": parameters["ModelPackageArn"],
+        "ModelPackageGroupName": release.group,
+        "ModelApprovalStatus": "Approved",
+    }
+    sqs, before = release.client("sqs"), release.events()
+    queue = sqs.get_queue_url(QueueName=release.queue)["QueueUrl"]
+    sqs.send_message(
+        QueueUrl=queue,
+        MessageBody=json.dumps({"id": "again", "detail": detail}),
+        MessageGroupId="serving",
+        MessageDeduplicationId="again",
+    )
+    counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+    def handled() -> bool:
+        found = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=counts)["Attributes"]
+        return set(found.values()) == {"0"}
+
+    assert eventually(handled, seconds=20)
+    assert release.events() == before
 
 
 def test_a_later_approval_replaces_it_and_the_captures_are_there(release: Release, trained: Trained) -> None:
