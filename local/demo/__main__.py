@@ -67,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--app", type=Path, help="take these templates (a cdk.out) instead of synthesizing")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="where the report goes")
     options = parser.parse_args(argv)
+    if not 1 <= options.flights <= FLIGHTS:
+        print(f"--flights = {options.flights}: must be from 1 to {FLIGHTS}.", file=sys.stderr)
+        return 1
     progress = Progress(sys.stdout)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)

@@ -60,7 +60,7 @@ class Ingestion:
                 progress.detail(doing)
             if found["Status"] in ENDED:
                 break
-            time.sleep(0.2)
+            time.sleep(0.5)
         failures = self._failures()
         if found["Status"] != "COMPLETED" or failures:
             raise IngestionError(f"workflow run {run}: {found['Status']}. {'; '.join(failures)}")

@@ -74,7 +74,7 @@ def summary(report: Report) -> str:
         ),
         f"registered: {report['package']['arn']} ({report['package']['approval']})",
         (
-            f"served: {served['records']:,} held-out flights in {served['requests']} requests; "
+            f"served by {served['endpoint']}: {served['records']:,} held-out flights in {served['requests']} requests; "
             f"{served['late']:,} were late, {served['predicted_late']:,} predicted late, {served['right']:,} predicted right"
         ),
         *(

@@ -96,6 +96,7 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
             path.name: path
             for path in cloud.download_folder(trained.output("Evaluate", "evaluation"), work / "evaluation")
         }
+        package = registry.describe(cloud.client("sagemaker"), trained.package.arn)
         figures = {
             "title": "From raw flights to served predictions",
             "dataset": {"name": "flights", "description": schemas.load("flights").description},
@@ -109,13 +110,13 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
             "splits": cloud.read_json(f"{trained.output('Prepare', 'transform')}/summary.json"),
             "model": training.model_figures(trained),
             "package": {
-                "arn": trained.package.arn,
-                "version": trained.package.version,
-                "approval": trained.package.approval,
-                "image": trained.package.image,
-                "model_data_url": trained.package.model_data_url,
+                "arn": package.arn,
+                "version": package.version,
+                "approval": package.approval,
+                "image": package.image,
+                "model_data_url": package.model_data_url,
             },
-            "serving": answers,
+            "serving": {"endpoint": served.name, **answers},
             "stages": _times(progress, trained.steps),
             "seconds": round(sum(progress.seconds.values()), 2),
         }

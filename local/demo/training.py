@@ -53,7 +53,7 @@ def run_pipeline(account: Account, prefix: str, progress: Progress) -> Trained:
                 progress.detail(name)
         if status not in RUNNING:
             break
-        time.sleep(0.2)
+        time.sleep(0.5)
     if status != "Succeeded":
         failed = next((step for step in steps.values() if step["StepStatus"] != "Succeeded"), {})
         raise TrainingError(f"step {failed.get('StepName')}: {failed.get('FailureReason', status)}")

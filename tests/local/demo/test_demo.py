@@ -165,6 +165,8 @@ def test_what_is_served_is_what_was_registered(figures: Any) -> None:
     assert figures["serving"]["records"] == figures["splits"]["test"]["rows"]
     assert figures["serving"]["largest_difference"] == 0
     assert figures["package"]["model_data_url"].endswith("/model.tar.gz")
+    assert figures["package"]["approval"] == "Approved"
+    assert figures["serving"]["endpoint"] == "flights-sandbox"
     for flight in figures["serving"]["shown"]:
         assert flight["truth"] == ("late" if flight["delay"] > 15 else "on time")
 
@@ -234,18 +236,18 @@ def test_a_second_demo_in_the_same_place_is_refused_while_one_runs(tmp_path: Pat
         pytest.fail("it started")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--flights", "0"], "--flights = 0: must be from 1"),
-        (["--stage", "staging"], "--stage = staging: must be one of sandbox, production."),
-    ],
-)
-def test_a_request_that_cannot_be_met_is_one_message(
-    arguments, message: str, app: Path, tmp_path: Path, capsys
+@pytest.mark.parametrize("flights", [0, 336_777])
+def test_a_number_of_flights_that_there_are_not_is_refused_before_anything_is_deployed(
+    flights: int, tmp_path: Path, capsys
 ) -> None:
-    assert run_here(*arguments, "--app", str(app), "--out", str(tmp_path)) == 1
-    assert message in capsys.readouterr().err
+    assert run_here("--flights", str(flights), "--out", str(tmp_path)) == 1
+    assert capsys.readouterr().err == f"--flights = {flights}: must be from 1 to 336776.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_stage_is_one_message(app: Path, tmp_path: Path, capsys) -> None:
+    assert run_here("--stage", "staging", "--app", str(app), "--out", str(tmp_path)) == 1
+    assert "--stage = staging: must be one of sandbox, production." in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
