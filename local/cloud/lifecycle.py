@@ -65,7 +65,7 @@ def start(place: Place, *, starter: int | None = None) -> int:
     with place.log.open("wb") as log:
         stdin = subprocess.DEVNULL if starter is None else starter
         server = subprocess.Popen(
-            command, cwd=ROOT, env=_environment(), stdin=stdin, stdout=log, stderr=log, start_new_session=True
+            command, cwd=ROOT, stdin=stdin, stdout=log, stderr=log, start_new_session=True
         )
     try:
         _wait(server, place)
@@ -129,11 +129,6 @@ def running(place: Place) -> Iterator[Place]:
     finally:
         stop(place)
         os.close(writer)
-
-
-def _environment() -> dict[str, str]:
-    """The caller's, without a measurement of coverage, which has no place in the server's threads."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def _wait(server: subprocess.Popen[bytes], place: Place) -> None:

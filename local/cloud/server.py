@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
 import os
 import signal
 import sys
 import tempfile
 from asyncio import constants as asyncio_constants
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from local.cloud.place import ACCOUNT, PORT, REGION, Place
@@ -52,21 +51,17 @@ def settings(place: Place) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def claimed(place: Place) -> Iterator[None]:
-    """Hold the pid file's lock for as long as the server lives; a second server in the same folder ends at once."""
-    with place.pid_file.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            sys.exit(
-                f"{place.folder}: process {file.read().strip()} runs the cloud here already. Stop it: make cloud-down."
-            )
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+def claim(place: Place) -> None:
+    """Lock the pid file until this process is gone; a second server in the same folder ends at once."""
+    # Never closed: who stops the server waits for the lock, and so for all that Python does at its end.
+    lock = os.open(place.pid_file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        running = place.pid_file.read_text().strip()
+        sys.exit(f"{place.folder}: process {running} runs the cloud here already. Stop it: make cloud-down.")
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
 
 
 async def serve(place: Place, python: Path, *, end_with_input: bool) -> None:
@@ -118,8 +113,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ.clear()
     os.environ.update(wanted)
     tempfile.tempdir = wanted["TMPDIR"]
-    with claimed(place):
-        asyncio.run(serve(place, arguments.python.absolute(), end_with_input=arguments.end_with_input))
+    claim(place)
+    asyncio.run(serve(place, arguments.python.absolute(), end_with_input=arguments.end_with_input))
 
 
 if __name__ == "__main__":

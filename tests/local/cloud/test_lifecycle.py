@@ -39,6 +39,13 @@ def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
     assert lifecycle.process(place) is None
 
 
+def test_a_stopped_cloud_ends_by_itself(tmp_path: Path) -> None:
+    place = Place(tmp_path, free_port())
+    server = lifecycle.start(place)
+    assert lifecycle.stop(place)
+    assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0  # it was not killed while it ended
+
+
 def test_a_killed_cloud_starts_again_empty(tmp_path: Path) -> None:
     place = Place(tmp_path, free_port())
     killed = lifecycle.start(place)
