@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
 import sys
 import tempfile
 from asyncio import constants as asyncio_constants
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from local.cloud.place import ACCOUNT, PORT, REGION, Place
@@ -68,6 +69,7 @@ async def serve(place: Place, python: Path, *, end_with_input: bool) -> None:
     """Import MiniStack, install the extensions, serve until asked to stop, end every Lambda process."""
     # Imported here: MiniStack reads the environment while it is imported.
     from hypercorn.asyncio import serve as listen  # noqa: PLC0415
+    from hypercorn.asyncio.tcp_server import TCPServer  # noqa: PLC0415
     from hypercorn.config import Config  # noqa: PLC0415
 
     from local.cloud import extensions, seams  # noqa: PLC0415
@@ -78,8 +80,10 @@ async def serve(place: Place, python: Path, *, end_with_input: bool) -> None:
     config.certfile, config.keyfile = str(place.certificate), str(place.private_key)
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
-    # A client that keeps a connection open never answers the end of TLS: 30 s would pass for each.
+    # A client that keeps a connection open never answers the end of TLS: 30 s would pass for each, and then hypercorn,
+    # which takes a connection that is closed already for closed, would call this one an unhandled exception.
     asyncio_constants.SSL_SHUTDOWN_TIMEOUT = 0.2
+    TCPServer._close = _unanswered(TCPServer._close)
     config.loglevel = "WARNING"
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,6 +101,14 @@ async def serve(place: Place, python: Path, *, end_with_input: bool) -> None:
     finally:
         installed.close()
         seams.lambda_runtime.reset()
+
+
+def _unanswered(original: Callable[[object], Awaitable[None]]) -> Callable[[object], Awaitable[None]]:
+    async def close(connection: object) -> None:
+        with contextlib.suppress(TimeoutError):
+            await original(connection)
+
+    return close
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
+from tests.local.cloud.conftest import clients_of
 
 
 def free_port() -> int:
@@ -42,8 +43,11 @@ def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
 def test_a_stopped_cloud_ends_by_itself(tmp_path: Path) -> None:
     place = Place(tmp_path, free_port())
     server = lifecycle.start(place)
+    idle = clients_of(place)("sts")  # its connection stays open, and it reads nothing more
+    idle.get_caller_identity()
     assert lifecycle.stop(place)
     assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0  # it was not killed while it ended
+    assert "Traceback" not in place.log.read_text()
 
 
 def test_a_killed_cloud_starts_again_empty(tmp_path: Path) -> None:
