@@ -21,12 +21,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
-
 from benchmarks import splits
 from benchmarks.output import Row, show
 from local.cloud import lifecycle
-from local.cloud.place import REGION, Place
+from local.cloud.place import Place
 from tools import assembly, replay
 
 FLIGHTS, SHARDS, TRAINING_ROWS = 20_000, 2, 20_000
@@ -41,24 +39,20 @@ class Deployed:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        [self.stream] = self.client("kinesis").list_streams()["StreamNames"]
-        [mapping] = self.client("lambda").list_event_source_mappings()["EventSourceMappings"]
+        [self.stream] = self.place.client("kinesis").list_streams()["StreamNames"]
+        [mapping] = self.place.client("lambda").list_event_source_mappings()["EventSourceMappings"]
         self.batch = int(mapping["BatchSize"])
         [name] = [
             found["FunctionName"]
-            for found in self.client("lambda").list_functions()["Functions"]
+            for found in self.place.client("lambda").list_functions()["Functions"]
             if found["FunctionArn"] == mapping["FunctionArn"]
         ]
-        configuration = self.client("lambda").get_function_configuration(FunctionName=name)
+        configuration = self.place.client("lambda").get_function_configuration(FunctionName=name)
         self.variables: dict[str, str] = configuration["Environment"]["Variables"]
-
-    def client(self, service: str) -> Any:
-        """As the root user, from outside."""
-        return client(self.place, service)
 
     def counted(self, metric: str) -> int:
         """The sum of one of the consumer's metrics so far."""
-        points = self.client("cloudwatch").get_metric_statistics(
+        points = self.place.client("cloudwatch").get_metric_statistics(
             Namespace=self.variables["POWERTOOLS_METRICS_NAMESPACE"],
             MetricName=metric,
             Dimensions=[{"Name": "service", "Value": self.variables["POWERTOOLS_SERVICE_NAME"]}],
@@ -71,24 +65,12 @@ class Deployed:
 
     def events(self, bucket: str, prefix: str) -> list[str]:
         """One line for each record written below the prefix."""
-        s3 = self.client("s3")
+        s3 = self.place.client("s3")
         found: list[str] = []
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 found += s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read().decode().splitlines()
         return found
-
-
-def client(place: Place, service: str) -> Any:
-    """A client with the root user's keys."""
-    return boto3.client(
-        service,
-        region_name=REGION,
-        endpoint_url=place.url,
-        verify=str(place.certificate),
-        aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106 - the embedded cloud's root
-    )
 
 
 @contextlib.contextmanager
@@ -123,7 +105,7 @@ def serve(place: Place, name: str, folder: Path) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(model, arcname=".")
-    s3, iam, sagemaker = (client(place, service) for service in ("s3", "iam", "sagemaker"))
+    s3, iam, sagemaker = (place.client(service) for service in ("s3", "iam", "sagemaker"))
     s3.create_bucket(Bucket="model")
     s3.put_object(Bucket="model", Key="model.tar.gz", Body=packed.getvalue())
     trust = {
@@ -158,7 +140,7 @@ def serve(place: Place, name: str, folder: Path) -> None:
 def through(deployed: Deployed, sent: Sequence[replay.Event]) -> tuple[float, float, Mapping[str, float]]:
     """Seconds until PutRecords has taken all, and until all are settled; CPU-seconds by what worked."""
     before, started = _cpu(deployed.place), time.perf_counter()
-    for _ in replay.send(deployed.client("kinesis"), deployed.stream, sent):
+    for _ in replay.send(deployed.place.client("kinesis"), deployed.stream, sent):
         continue
     put = time.perf_counter() - started
     while deployed.counted("RecordsReceived") < len(sent):

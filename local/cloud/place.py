@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, REGION = "000000000000", "us-east-1"
 PORT = 4566
+ROOT_KEYS = ("test", "test", None)  # the cloud takes them from anybody
+_making = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,22 @@ class Place:
         """What the server prints."""
         return self.folder / "server.log"
 
+    def client(self, service: str, keys: tuple[str, str, str | None] = ROOT_KEYS, config: Any = None) -> Any:
+        """A boto3 client of this cloud: the root user's, or of access key id, secret and token."""
+        import boto3  # noqa: PLC0415 - starting and stopping a cloud needs no client
+
+        with _making:  # threads may share a client, but not the session that makes it
+            return boto3.client(
+                service,
+                region_name=REGION,
+                endpoint_url=self.url,
+                verify=str(self.certificate),
+                aws_access_key_id=keys[0],
+                aws_secret_access_key=keys[1],
+                aws_session_token=keys[2],
+                config=config,
+            )
+
     def environment(self) -> dict[str, str]:
         """What a client needs, and nothing of the caller's AWS settings: keys, region, endpoint, certificate, home."""
         home = self.folder / "home"  # the CDK CLI and boto3 read and write theirs there
@@ -61,8 +81,8 @@ class Place:
             "PATH": os.pathsep.join(path),
             "HOME": str(home),
             "LANG": "C.UTF-8",
-            "AWS_ACCESS_KEY_ID": "test",  # the root user: for the person at the keyboard, never for a job
-            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_ACCESS_KEY_ID": ROOT_KEYS[0],  # for the person at the keyboard, never for a job
+            "AWS_SECRET_ACCESS_KEY": ROOT_KEYS[1],
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qs
 
-import boto3
-
 from local.cloud import roles, seams
 from local.cloud.extensions import Cloud
 from local.cloud.place import Place
@@ -59,9 +57,6 @@ Update = Callable[[str, Request, Properties], object]
 Delete = Callable[[str, Request], object]
 Attributes = Callable[[str, Properties], Mapping[str, Any]]
 Reader = Callable[[str, Properties], Properties | None]
-
-# The data quality rulesets by name, as GetDataQualityRuleset describes them: the Glue service of ours reads them.
-rulesets: dict[str, Properties] = {}
 
 # DescribeStacks waits up to five seconds for a stack's operation to end: a client that finds it unfinished sleeps for
 # 5 s (the CDK CLI) or 30 s (the SDK's waiters).
@@ -192,6 +187,4 @@ def _session(role_arn: str) -> roles.Session:
 def _client(service: str, role_arn: str | None) -> Any:
     if role_arn:
         return _session(role_arn).client(service, _place[0])
-    return boto3.client(
-        service, endpoint_url=_place[0].url
-    )  # the server's own environment has the root user's keys
+    return _place[0].client(service)

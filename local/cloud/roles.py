@@ -11,8 +11,6 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
-
 from local.cloud import seams
 from local.cloud.place import ACCOUNT, REGION, Place
 
@@ -42,15 +40,7 @@ class Session:
 
     def client(self, service: str, place: Place) -> Any:
         """A boto3 client that signs with them and talks to this cloud."""
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=place.url,
-            verify=str(place.certificate),
-            aws_access_key_id=self.access_key_id,
-            aws_secret_access_key=self.secret_access_key,
-            aws_session_token=self.token,
-        )
+        return place.client(service, (self.access_key_id, self.secret_access_key, self.token))
 
     def authorize(self, action: str, resource: str, context: Mapping[str, Any] | None = None) -> None:
         """Check an action that happens inside the server; raises `AccessDeniedError` with AWS's message."""

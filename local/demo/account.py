@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore.config import Config
 
 from local.cloud import lifecycle
-from local.cloud.place import REGION, Place
+from local.cloud.place import Place
 from local.demo import processes
 from tools.assembly import ROOT, Assembly
 
@@ -37,15 +36,8 @@ class Account:
     @functools.cache  # noqa: B019 - one account a demo
     def client(self, service: str) -> Any:
         """A boto3 client."""
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.place.url,
-            verify=str(self.place.certificate),
-            aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - the root user's, which the cloud takes from anybody
-            config=Config(read_timeout=120, retries={"mode": "standard"}),
-        )
+        patient = Config(read_timeout=120, retries={"mode": "standard"})
+        return self.place.client(service, config=patient)
 
     def deploy(self, assembly: Assembly) -> None:
         """Bootstrap and deploy every stack by the unmodified CLI; `DeploymentError` with what it said."""

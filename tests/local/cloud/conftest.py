@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from local.cloud import lifecycle
-from local.cloud.place import REGION, ROOT, Place
+from local.cloud.place import ROOT, Place
 from tools.assembly import Assembly
 
 # What runs in every test run; the rest needs a deployed cloud or many jobs, and is deep until its time is known.
@@ -37,18 +36,7 @@ def new_place(folder: Path) -> Place:
 
 def clients_of(place: Place) -> Clients:
     """`clients_of(place)("s3")`: as the root user, from outside."""
-
-    def get(service: str) -> Any:
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=place.url,
-            verify=str(place.certificate),
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-
-    return get
+    return place.client
 
 
 @pytest.fixture(scope="session")
