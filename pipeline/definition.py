@@ -88,7 +88,10 @@ _REGION = "us-east-1"
 _PLACEHOLDERS = {
     _CODE: "${CodeUri}",
     _REGION: "${AWS::Region}",
-    **{_ROLE + name: f"${{{name}}}" for name in ("ProcessingRoleArn", "TrainingRoleArn", "ModelRoleArn")},
+    **{
+        f"{_ROLE}{job}RoleArn": f"${{{job}RoleArn}}"
+        for job in ("Prepare", "Train", "TrainBaseline", "Evaluate", "Model")
+    },
 }
 _INPUT, _OUTPUT = "/opt/ml/processing/input", "/opt/ml/processing/output"
 
@@ -247,7 +250,7 @@ class _Builder:
         own = self.hyperparameters if estimator == self.settings.estimator else {}
         trainer = ModelTrainer(
             sagemaker_session=self.session,
-            role=f"{_ROLE}TrainingRoleArn",
+            role=f"{_ROLE}{name}RoleArn",
             base_job_name=name,
             training_image="${ImageUri}",
             compute=Compute(
@@ -392,7 +395,7 @@ class _Builder:
         )
         processor = Processor(
             sagemaker_session=self.session,
-            role=f"{_ROLE}ProcessingRoleArn",
+            role=f"{_ROLE}{name}RoleArn",
             base_job_name=name,
             image_uri="${ImageUri}",
             entrypoint=["/bin/sh", "-c", unpack_and_run, "--"],
@@ -421,10 +424,10 @@ class _Builder:
     def artifacts(self, step: str) -> Join:
         """Where a step writes: its own prefix in every execution, so that nothing is ever overwritten.
 
-        Data sets lie apart from models: they expire, models do not (stacks/foundation/bucket.py).
+        The step comes first, so that a role can be bound to it (stacks/training/job_role.py), and data sets can expire
+        while models stay (stacks/foundation/bucket.py).
         """
-        root = "${ArtifactsUri}/datasets" if step == "Prepare" else "${ArtifactsUri}"
-        return Join(on="/", values=[root, ExecutionVariables.PIPELINE_EXECUTION_ID, step])
+        return Join(on="/", values=[f"${{ArtifactsUri}}/{step}", ExecutionVariables.PIPELINE_EXECUTION_ID])
 
     def vpc(self) -> dict[str, list[str]]:
         """Subnets and security group, where the stage isolates its jobs."""

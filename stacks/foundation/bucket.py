@@ -84,7 +84,7 @@ class ArtifactsBucket(DataBucket):
         self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
     ) -> None:
         super().__init__(scope, id, key=key, logs=logs, settings=settings)
-        for name, prefix in (("Captured", "datacapture/"), ("DataSets", "pipeline/datasets/")):
+        for name, prefix in (("Captured", "datacapture/"), ("DataSets", "pipeline/Prepare/")):
             self.add_lifecycle_rule(
                 id=name, prefix=prefix, expiration=cdk.Duration.days(settings.working_data_days)
             )

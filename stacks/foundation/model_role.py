@@ -34,7 +34,7 @@ class ModelRole(iam.Role):
                 "sagemaker.amazonaws.com", conditions={"StringEquals": {"aws:SourceAccount": stack.account}}
             ),
         )
-        read_objects(self, artifacts, "pipeline/")
+        read_objects(self, artifacts, "pipeline/Train/")
         write_objects(self, artifacts, "datacapture/")
         allow(
             self,

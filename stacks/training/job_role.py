@@ -1,6 +1,7 @@
-"""The role of a SageMaker job: its code, its data, its logs."""
+"""The role of a step's job: its code, its data, its logs."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
@@ -12,19 +13,33 @@ from stacks.permissions import allow, read_objects, write_objects
 from stacks.training.image import XGBoostImage
 
 
-class JobRole(iam.Role):
-    """What a processing or training job may do: pull the image, read its inputs, write its outputs (Task 4.3).
+class Job(NamedTuple):
+    """A step of the pipeline that runs as a SageMaker job: its kind, and the steps whose results it reads."""
 
-    Source: "How to use SageMaker AI execution roles", narrowed to this app's key, prefixes, image and log group. The
-    roles differ in one thing: only a processing job reads the curated table.
+    kind: str
+    reads: Sequence[str]
+
+
+JOBS = {
+    "Prepare": Job("ProcessingJobs", ()),
+    "Train": Job("TrainingJobs", ("Prepare",)),
+    "TrainBaseline": Job("TrainingJobs", ("Prepare",)),
+    "Evaluate": Job("ProcessingJobs", ("Prepare", "Train", "TrainBaseline")),
+}
+
+
+class JobRole(iam.Role):
+    """What one step's job may do: pull the image, read what earlier steps wrote, write its own prefix (Task 4.3).
+
+    One role a step: a training job that could write where the evaluation does could write its own marks. Source: "How
+    to use SageMaker AI execution roles", narrowed to this app's key, prefixes, image and log group.
     """
 
     def __init__(
         self,
         scope: Construct,
-        id: str,
+        step: str,
         *,
-        kind: Literal["ProcessingJobs", "TrainingJobs"],
         foundation: Foundation,
         image: XGBoostImage,
         code: cdk.FileAssetLocation,
@@ -32,15 +47,17 @@ class JobRole(iam.Role):
         stack = cdk.Stack.of(scope)
         super().__init__(
             scope,
-            id,
-            description=f"Execution role of the pipeline's {kind}",
+            f"{step}Role",
+            description=f"Execution role of the pipeline's step {step}",
             assumed_by=iam.ServicePrincipal(
                 "sagemaker.amazonaws.com",
                 conditions={"StringEquals": {"aws:SourceAccount": stack.account}},
             ),
         )
-        read_objects(self, foundation.artifacts, "pipeline/")
-        write_objects(self, foundation.artifacts, "pipeline/")
+        kind, reads = JOBS[step]
+        if reads:
+            read_objects(self, foundation.artifacts, *(f"pipeline/{earlier}/" for earlier in reads))
+        write_objects(self, foundation.artifacts, f"pipeline/{step}/")
         assets = f"arn:{stack.partition}:s3:::{code.bucket_name}"
         allow(self, ["s3:ListBucket"], [assets])
         allow(self, ["s3:GetObject"], [f"{assets}/{code.object_key}"])

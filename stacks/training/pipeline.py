@@ -1,12 +1,14 @@
 """The SageMaker Pipeline: a committed definition, filled by CloudFormation."""
 
+from collections.abc import Mapping
+
 import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from stacks.config import Config, ConfigError
 from stacks.foundation.stack import Foundation
-from stacks.training.definition import REBUILD, definition, placeholders
+from stacks.training.definition import REBUILD, placeholders
 from stacks.training.image import XGBoostImage
 from stacks.training.job_role import JobRole
 from stacks.training.pipeline_role import PipelineRole
@@ -28,19 +30,18 @@ class Pipeline(Construct):
         foundation: Foundation,
         image: XGBoostImage,
         code: cdk.FileAssetLocation,
-        processing_role: JobRole,
-        training_role: JobRole,
+        text: str,
+        job_roles: Mapping[str, JobRole],
     ) -> None:
         super().__init__(scope, id)
         role = PipelineRole(
             self,
             "Role",
             foundation=foundation,
-            job_roles=[processing_role, training_role, foundation.model_role],
+            job_roles=[*job_roles.values(), foundation.model_role],
         )
         values = {
-            "ProcessingRoleArn": processing_role.role_arn,
-            "TrainingRoleArn": training_role.role_arn,
+            **{f"{step}RoleArn": role.role_arn for step, role in job_roles.items()},
             "ModelRoleArn": foundation.model_role.role_arn,
             "ImageUri": image.uri,
             "CodeUri": f"s3://{code.bucket_name}/{code.object_key}",
@@ -54,7 +55,6 @@ class Pipeline(Construct):
             # The placeholder stands between quotes, as one item of a list: the quotes between the ids are ours.
             values["SubnetIds"] = cdk.Fn.join('","', ids)
             values["SecurityGroupId"] = foundation.network.security_group.security_group_id
-        text = definition(config)
         if strangers := sorted(placeholders(text) ^ values.keys()):
             raise ConfigError(
                 f"pipeline/definitions: the placeholders {', '.join(strangers)} are not those of {__name__}. {REBUILD}."
@@ -73,4 +73,4 @@ class Pipeline(Construct):
             role_arn=role.role_arn,
         )
         # SageMaker checks the roles when it takes the definition: their policies have to be there first.
-        self.pipeline.node.add_dependency(role, processing_role, training_role)
+        self.pipeline.node.add_dependency(role, *job_roles.values())

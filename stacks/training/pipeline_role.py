@@ -53,7 +53,7 @@ class PipelineRole(iam.Role):
             conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         )
         # The condition reads the metrics that the evaluation step wrote (`JsonGet` on a property file).
-        read_objects(self, foundation.artifacts, "pipeline/")
+        read_objects(self, foundation.artifacts, "pipeline/Evaluate/")
 
     def _allow_named(self, actions: list[str], *resources: str) -> None:
         allow(

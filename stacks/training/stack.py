@@ -8,8 +8,9 @@ from stacks.foundation.stack import Foundation
 from stacks.permissions import read_objects
 from stacks.pipeline_code import sourcedir_archive
 from stacks.processing.stack import Processing
+from stacks.training.definition import definition, placeholders
 from stacks.training.image import XGBoostImage
-from stacks.training.job_role import JobRole
+from stacks.training.job_role import JOBS, JobRole
 from stacks.training.pipeline import Pipeline
 from stacks.training.starts import Starts
 
@@ -29,18 +30,13 @@ class Training(BaseStack):
         super().__init__(scope, id, config=config, description="Curated table to a registered model")
         image = XGBoostImage(self, "Image")
         code = sourcedir_archive(self)
-        self.processing_role = JobRole(
-            self,
-            "ProcessingRole",
-            kind="ProcessingJobs",
-            foundation=foundation,
-            image=image,
-            code=code,
-        )
-        read_objects(self.processing_role, foundation.curated, f"{config.dataset}/")
-        self.training_role = JobRole(
-            self, "TrainingRole", kind="TrainingJobs", foundation=foundation, image=image, code=code
-        )
+        text = definition(config)
+        roles = {
+            step: JobRole(self, step, foundation=foundation, image=image, code=code)
+            for step in JOBS
+            if f"{step}RoleArn" in placeholders(text)  # a linear model is its own baseline
+        }
+        read_objects(roles["Prepare"], foundation.curated, f"{config.dataset}/")
         pipeline = Pipeline(
             self,
             "Pipeline",
@@ -48,8 +44,8 @@ class Training(BaseStack):
             foundation=foundation,
             image=image,
             code=code,
-            processing_role=self.processing_role,
-            training_role=self.training_role,
+            text=text,
+            job_roles=roles,
         )
         starts = Starts(
             self,

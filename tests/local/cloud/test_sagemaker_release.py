@@ -71,10 +71,10 @@ class Release:
         return {it["OutputKey"]: it["OutputValue"] for it in stack["Outputs"]}
 
     def register(self, trained: Trained, key: str) -> str:
-        self.client("s3").upload_file(str(trained.archive), self.bucket, f"pipeline/{key}/model.tar.gz")
+        self.client("s3").upload_file(str(trained.archive), self.bucket, f"pipeline/Train/{key}/model.tar.gz")
         container = {
             "Image": "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5",
-            "ModelDataUrl": f"s3://{self.bucket}/pipeline/{key}/model.tar.gz",
+            "ModelDataUrl": f"s3://{self.bucket}/pipeline/Train/{key}/model.tar.gz",
             "Environment": ENVIRONMENT,
         }
         package: str = self.client("sagemaker").create_model_package(

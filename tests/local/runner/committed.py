@@ -11,9 +11,10 @@ FILES = sorted(path.name for path in FOLDER.glob("*.json"))
 PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
 SAMPLES = {
     "AWS::Region": "us-east-1",
-    "ProcessingRoleArn": "arn:aws:iam::123456789012:role/processing",
-    "TrainingRoleArn": "arn:aws:iam::123456789012:role/training",
-    "ModelRoleArn": "arn:aws:iam::123456789012:role/model",
+    **{
+        f"{job}RoleArn": f"arn:aws:iam::123456789012:role/{job}"
+        for job in ("Prepare", "Train", "TrainBaseline", "Evaluate", "Model")
+    },
     "ImageUri": "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0",
     "CodeUri": "s3://assets/0a1b.tar.gz",
     "CuratedUri": "s3://curated/flights",

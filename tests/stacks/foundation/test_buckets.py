@@ -53,7 +53,7 @@ def test_raw_data_captured_requests_and_data_sets_expire_tables_and_models_do_no
 
     days = settings.working_data_days
     assert expiring("Raw") == {"": settings.raw_retention_days}
-    assert expiring("Artifacts") == {"datacapture/": days, "pipeline/datasets/": days}
+    assert expiring("Artifacts") == {"datacapture/": days, "pipeline/Prepare/": days}
     assert expiring("Curated") == {}
 
 

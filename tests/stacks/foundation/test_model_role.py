@@ -9,7 +9,7 @@ ROLE = "ModelRole"
 
 
 def test_it_reads_models_and_writes_captured_requests(each_assembly: Assembly) -> None:
-    assert grants.keys(each_assembly, "Foundation", ROLE, "s3:GetObject") == {"pipeline/*"}
+    assert grants.keys(each_assembly, "Foundation", ROLE, "s3:GetObject") == {"pipeline/Train/*"}
     assert grants.keys(each_assembly, "Foundation", ROLE, "s3:PutObject") == {"datacapture/*"}
     assert grants.resources(each_assembly, "Foundation", ROLE, "s3:DeleteObject") == set()
 

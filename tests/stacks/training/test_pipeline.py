@@ -14,12 +14,14 @@ import pytest
 
 from stacks import pipeline_code
 from stacks.config import ConfigError, load
-from stacks.training import pipeline
+from stacks.training import stack
+from stacks.training.definition import definition
 from tests.support import grants, inprocess
 from tests.support.intrinsics import Resolver
 from tools.assembly import ROOT, Assembly, context
 
-JOB_ROLES = ("ProcessingRole", "TrainingRole")
+STEPS = ("Prepare", "Train", "TrainBaseline", "Evaluate")
+JOB_ROLES = tuple(f"{step}Role" for step in STEPS)
 
 
 @functools.cache
@@ -49,18 +51,11 @@ def test_the_definition_is_json_once_cloudformation_has_filled_it(each_assembly:
 
 
 def test_every_job_runs_with_its_own_role(each_assembly: Assembly) -> None:
-    roles = {
-        "Prepare": _step(each_assembly, "Prepare")["RoleArn"],
-        "Evaluate": _step(each_assembly, "Evaluate")["RoleArn"],
-        "Train": _step(each_assembly, "Train")["RoleArn"],
-        "CreateModel": _step(each_assembly, "CreateModel")["ExecutionRoleArn"],
-    }
-    names = {step: arn.rsplit("/", 1)[1] for step, arn in roles.items()}
-    assert names["Prepare"] == names["Evaluate"]
-    assert len(set(names.values())) == 3
-    assert names["Prepare"].startswith("processingrole")
-    assert names["Train"].startswith("trainingrole")
-    assert names["CreateModel"].startswith("modelrole")
+    roles = {step: _step(each_assembly, step)["RoleArn"] for step in STEPS}
+    roles["Model"] = _step(each_assembly, "CreateModel")["ExecutionRoleArn"]
+    for step, arn in roles.items():
+        assert arn.rsplit("/", 1)[1].startswith(f"{step.lower()}role")
+    assert len(set(roles.values())) == 5
 
 
 def test_the_configuration_decides_the_defaults(each_assembly: Assembly) -> None:
@@ -147,7 +142,7 @@ def test_the_pipeline_can_pass_its_job_roles_to_sagemaker_and_nothing_else(each_
     assert statement.resource.startswith("PipelineRole")
     assert statement.actions == ("iam:PassRole",)
     assert statement.condition == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    jobs = {_step(each_assembly, name)["RoleArn"] for name in ("Prepare", "Train")}
+    jobs = {_step(each_assembly, name)["RoleArn"] for name in STEPS}
     assert set(statement.resources) == jobs | {_step(each_assembly, "CreateModel")["ExecutionRoleArn"]}
 
 
@@ -158,21 +153,26 @@ def test_the_pipeline_starts_and_stops_only_what_it_names(each_assembly: Assembl
                 assert all(name.endswith("/pipelines-*") for name in statement.resources), action
 
 
-def test_jobs_write_under_the_pipelines_prefix_only(each_assembly: Assembly) -> None:
-    for role in JOB_ROLES:
-        assert grants.keys(each_assembly, "Training", role, "s3:PutObject") == {"pipeline/*"}
-        assert grants.keys(each_assembly, "Training", role, "s3:DeleteObject") == set()
+def test_a_job_writes_under_its_own_steps_prefix_only(each_assembly: Assembly) -> None:
+    for step in STEPS:
+        arguments = _step(each_assembly, step)
+        assert grants.keys(each_assembly, "Training", f"{step}Role", "s3:PutObject") == {f"pipeline/{step}/*"}
+        assert grants.keys(each_assembly, "Training", f"{step}Role", "s3:DeleteObject") == set()
+        written = arguments.get("OutputDataConfig") or arguments["ProcessingOutputConfig"]["Outputs"]
+        assert f"/pipeline/{step}" in json.dumps(written)
 
 
-def test_only_processing_reads_the_table(each_assembly: Assembly) -> None:
-    processing, training = (
-        grants.keys(each_assembly, "Training", role, "s3:GetObject") for role in JOB_ROLES
-    )
-    assert processing - training == {"flights/*"}
-    (code,) = training - {"pipeline/*"}
-    assert (
-        code == _step(each_assembly, "Train")["HyperParameters"]["sagemaker_submit_directory"].rsplit("/")[-1]
-    )
+def test_a_job_reads_the_code_and_what_the_steps_before_it_wrote(each_assembly: Assembly) -> None:
+    code = _step(each_assembly, "Train")["HyperParameters"]["sagemaker_submit_directory"].rsplit("/")[-1]
+    read = {
+        step: grants.keys(each_assembly, "Training", f"{step}Role", "s3:GetObject") - {code} for step in STEPS
+    }
+    assert read == {
+        "Prepare": {"flights/*"},
+        "Train": {"pipeline/Prepare/*"},
+        "TrainBaseline": {"pipeline/Prepare/*"},
+        "Evaluate": {"pipeline/Prepare/*", "pipeline/Train/*", "pipeline/TrainBaseline/*"},
+    }
 
 
 def test_jobs_make_network_interfaces_only_where_the_stage_isolates(each_assembly: Assembly) -> None:
@@ -202,6 +202,7 @@ def test_registered_models_go_to_the_stages_group(each_assembly: Assembly) -> No
 def test_a_placeholder_that_the_stack_does_not_fill_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "definition", lambda _: '{"a":"${NewName}"}')
+    renamed = lambda config: definition(config).replace("${ImageUri}", "${NewName}")  # noqa: E731
+    monkeypatch.setattr(stack, "definition", renamed)
     with pytest.raises(ConfigError, match=r"NewName.*Run: make definition"):
         inprocess.training(tmp_path)
