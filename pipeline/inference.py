@@ -22,7 +22,9 @@ import logging
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -174,10 +176,11 @@ def input_fn(body: bytes | str, content_type: str) -> Request:
         raise InferenceError(
             f"content type {content_type!r}: send {JSON} or {CSV}.", HTTPStatus.UNSUPPORTED_MEDIA_TYPE
         )
-    try:
-        text = body.decode("utf-8-sig") if isinstance(body, bytes) else body
-    except UnicodeDecodeError as error:
-        raise InferenceError(f"the body is not UTF-8 ({error.reason} at byte {error.start}).") from error
+    # Servers decode plain JSON and CSV themselves and put U+FFFD where it failed: such text is another than was sent.
+    text = body.decode(errors="replace") if isinstance(body, bytes) else body
+    if "\ufffd" in text:
+        raise InferenceError(f"the body is not UTF-8 at character {text.index(chr(0xFFFD))}. Send UTF-8.")
+    text = text.removeprefix("\ufeff")
     request = Request(records=_records(text)) if kind == JSON else Request(rows=_rows(text))
     count, limit = len(request.records) + len(request.rows), max_records()
     if not count:
@@ -238,17 +241,14 @@ def _too_many(count: int, limit: int) -> InferenceError:
 
 
 def _records(text: str) -> list[dict[str, Any]]:
-    def refuse(constant: str) -> None:
-        raise InferenceError(f"the body holds {constant}, which is not JSON. Send null for a missing value.")
-
     try:
-        body = json.loads(text, parse_constant=refuse)
+        body = json.loads(text, parse_constant=_refuse, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise InferenceError(
             f"malformed JSON: {error.msg}, line {error.lineno} column {error.colno}."
         ) from error
     except (RecursionError, ValueError) as error:
-        # Nesting deeper than the stack, or an integer of more digits than Python converts.
+        # Nesting deeper than the stack, an integer of more digits than Python converts, or what the hooks refuse.
         raise InferenceError(f"malformed JSON: {error}.") from error
     if isinstance(body, dict) and "instances" in body:
         if unknown := sorted(set(body) - {"instances"}):
@@ -261,6 +261,18 @@ def _records(text: str) -> list[dict[str, Any]]:
         if not isinstance(record, dict):
             raise InferenceError(f"record {i} is {json.dumps(record)[:50]}: must be an object of columns.")
     return records
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"the body holds {constant}, which is not JSON; send null for a missing value")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"key {repeated!r} stands twice in one object")
+    return found
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -297,24 +309,27 @@ def _from_csv(rows: Sequence[Sequence[str]], model: Model) -> dict[str, list[Any
         if len(row) != len(names):
             raise InferenceError(f"record {i}: {len(row)} values; expected {len(names)}: {', '.join(names)}.")
     nulls = {"", *model.schema.null_values}
-    cells = [[None if (text := cell.strip()) in nulls else text for cell in row] for row in rows]
-    texts = dict(zip(names, zip(*cells, strict=True), strict=True))
+    texts = dict(zip(names, zip(*rows, strict=True), strict=True))
     absent = [None] * len(rows)
     return {
-        name: [_value(t, column, i) for i, t in enumerate(texts[name])] if name in texts else absent
+        name: [_value(t, column, i, nulls) for i, t in enumerate(texts[name])] if name in texts else absent
         for name, column in columns.items()
     }
 
 
-def _value(text: str | None, column: Column, record: int) -> str | float | None:
-    if text is None or column.type in {"string", "timestamp"}:
+def _value(cell: str, column: Column, record: int, nulls: AbstractSet[str]) -> str | float | None:
+    # As in training: a text is taken as it stands; white space around a number or a time is ignored.
+    text = cell if column.type == "string" else cell.strip(" \t\n\r\f\v")
+    if text in nulls:
+        return None
+    if column.type in {"string", "timestamp"}:
         return text
     try:
         number = int(text) if column.type == "int" and text.isdecimal() else float(text)
     except ValueError as error:
         raise _wrong(column, text, record) from error
-    # Python reads "nan", "inf" and "1_0" as numbers; no CSV means them so.
-    if not math.isfinite(number) or "_" in text:
+    # Python reads "nan", "inf", "1_0" and the digits of other scripts as numbers; no CSV means them so.
+    if not math.isfinite(number) or "_" in text or not text.isascii():
         raise _wrong(column, text, record)
     return number
 

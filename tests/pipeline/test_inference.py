@@ -82,8 +82,9 @@ def test_the_label_is_whether_the_score_reaches_the_models_threshold(
 
 def test_bytes_text_and_a_byte_order_mark_are_the_same_request(model: Model, request_record: Record) -> None:
     body = json.dumps(request_record)
-    answers = {ask(model, form) for form in (body, body.encode(), b"\xef\xbb\xbf" + body.encode())}
-    assert len(answers) == 1
+    for form, content_type in ((body, inference.JSON), (as_csv(request_record, header=True), inference.CSV)):
+        forms = (form, form.encode(), "\ufeff" + form, b"\xef\xbb\xbf" + form.encode())
+        assert len({ask(model, form, content_type) for form in forms}) == 1
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
@@ -108,6 +109,16 @@ def test_csv_with_or_without_header_and_json_give_the_same_answer(
         as_csv(request_record).replace("\n", "\r\n"),
     ):
         assert ask(model, body, inference.CSV) == expected
+
+
+def test_spaces_belong_to_a_text_and_not_to_a_number_or_a_time(tmp_path: Path) -> None:
+    """As in training: a category that begins with a space is another one than that without."""
+    served = shops_model(tmp_path, "A", " A")
+    (plain,) = scores(served, {"day": "2020-08-01", "shop": "A"})
+    (spaced,) = scores(served, {"day": "2020-08-01", "shop": " A"})
+    assert plain != spaced
+    for line, score in (("A,2020-08-01", plain), (" A, 2020-08-01 ", spaced)):
+        assert json.loads(ask(served, line, inference.CSV)[0])["predictions"][0]["score"] == score
 
 
 def test_a_null_an_empty_cell_na_and_an_absent_nullable_column_mean_missing(
@@ -198,6 +209,11 @@ MALFORMED = [
     ("[[]]", "record 0 is []"),
     ("{}", "record 0: column carrier is missing or null"),
     (b"\xff\xfe", "not UTF-8"),
+    # What a server decoded in our stead, and what stands where it could not.
+    ('{"carrier": "\ufffd"}', "not UTF-8 at character 13"),
+    ("\ufeff\ufeff{}", "malformed JSON"),
+    ('{"hour": 3, "hour": 4}', "malformed JSON: key 'hour' stands twice in one object"),
+    ('{"instances": [{}], "instances": []}', "key 'instances' stands twice"),
 ]
 
 
@@ -273,11 +289,13 @@ def test_malformed_csv_is_400_with_a_reason(
     assert reason in str(error)
 
 
-@pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity", "1_0", "ten", "1e999"])
+@pytest.mark.parametrize(
+    "cell", ["nan", "inf", "-Infinity", "1_0", "ten", "1e999", "\u0661\u0665", "\u00a05"]
+)
 def test_a_csv_cell_that_is_no_number_is_400(model: Model, request_record: Record, cell: str) -> None:
     error = refuse(model, as_csv(request_record | {"temp": cell}), inference.CSV)
     assert error.status == 400
-    assert f'record 0: column temp = "{cell}": must be a number' in str(error)
+    assert f"record 0: column temp = {json.dumps(cell)}: must be a number" in str(error)
 
 
 def test_a_csv_header_must_name_known_columns_once_and_have_a_record_below(
@@ -410,8 +428,8 @@ def test_any_valid_record_means_the_same_as_json_and_as_csv(
     np.testing.assert_array_equal(values[0], values[1])
 
 
-def test_another_data_set_is_only_another_schema(tmp_path: Path) -> None:
-    """Not one number among its features, other names, other label: prepared, trained and served by the same code."""
+def shops_model(folder: Path, quiet: str, busy: str) -> Model:
+    """Another data set, prepared, trained and loaded: the first shop sells 5 a day, the second 15."""
     mine = {
         "name": "sales",
         "description": "Which shops sell more than 10 a day.",
@@ -428,18 +446,23 @@ def test_another_data_set_is_only_another_schema(tmp_path: Path) -> None:
         "derived": [{"name": "weekday", "source": "day", "function": "day_of_week"}],
         "features": [{"name": "shop", "encoding": "one_hot"}, {"name": "weekday", "encoding": "label"}],
         "label": {"name": "busy", "column": "sold", "greater_than": 10},
-        "facet": {"column": "shop", "values": ["A"]},
+        "facet": {"column": "shop", "values": [quiet]},
         "split": {"train": 0.7, "validation": 0.15},
     }
-    path = tmp_path / "sales.json"
+    path = folder / "sales.json"
     path.write_text(json.dumps(mine))
     days = np.repeat(np.arange("2020-01-01", "2020-07-01", dtype="datetime64[D]"), 2).astype("datetime64[us]")
-    shops = np.tile(["A", "B"], len(days) // 2)
-    table = pa.table({"day": pa.array(days), "shop": shops, "sold": np.where(shops == "A", 5.0, 15.0)})
-    (tmp_path / "curated").mkdir()
-    pq.write_table(table, tmp_path / "curated" / "a.parquet")
-    folders = run_prepare(tmp_path / "curated", tmp_path / "out", schema=str(path))
-    served = inference.model_fn(str(run_train(folders, tmp_path / "model", "xgboost", f"--schema={path}")))
+    shops = np.tile([quiet, busy], len(days) // 2)
+    table = pa.table({"day": pa.array(days), "shop": shops, "sold": np.where(shops == quiet, 5.0, 15.0)})
+    (folder / "curated").mkdir()
+    pq.write_table(table, folder / "curated" / "a.parquet")
+    folders = run_prepare(folder / "curated", folder / "out", schema=str(path))
+    return inference.model_fn(str(run_train(folders, folder / "model", "xgboost", f"--schema={path}")))
+
+
+def test_another_data_set_is_only_another_schema(tmp_path: Path) -> None:
+    """Not one number among its features, other names, other label: prepared, trained and served by the same code."""
+    served = shops_model(tmp_path, "A", "B")
     text, _ = ask(served, "B,2020-08-01\nA,2020-08-01\n", inference.CSV)
     assert [prediction["label"] for prediction in json.loads(text)["predictions"]] == [1, 0]
     assert "column shop is missing" in str(refuse(served, {"day": "2020-08-01"}))

@@ -1,15 +1,19 @@
-"""inference.py under AWS's own serving code: sagemaker-containers, which the XGBoost image runs in script mode."""
+"""inference.py under two servers: AWS's own code (sagemaker-containers, which the XGBoost image runs), and ours."""
 
+import csv
+import http.client
+import io
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from local import endpoint
 from pipeline import inference
 
 SERVER = Path(__file__).with_name("aws_server.py")
@@ -21,7 +25,15 @@ class Answer(NamedTuple):
     body: str
 
 
-class Server:
+class Server(Protocol):
+    """What both servers are asked by."""
+
+    def ask(
+        self, body: bytes | str, method: str = "POST", path: str = "/invocations", **headers: str
+    ) -> Answer: ...
+
+
+class AwsServer:
     """A client of the process that runs AWS's code."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -43,15 +55,39 @@ class Server:
         raise AssertionError("the server ended; its trace is on standard error")
 
 
-@pytest.fixture(scope="module")
-def server(xgboost_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+class OurServer:
+    """A client of the process that runs ours."""
+
+    def __init__(self, url: str) -> None:
+        self._address = url.removeprefix("http://")
+
+    def ask(
+        self, body: bytes | str, method: str = "POST", path: str = "/invocations", **headers: str
+    ) -> Answer:
+        connection = http.client.HTTPConnection(self._address, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body.encode() if isinstance(body, str) else body, named)
+        response = connection.getresponse()
+        answer = Answer(response.status, response.headers["Content-Type"], response.read().decode())
+        connection.close()
+        return answer
+
+
+@pytest.fixture(scope="module", params=["AWS's", "ours"])
+def server(
+    request: pytest.FixtureRequest, xgboost_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    if request.param == "ours":
+        with endpoint.start(xgboost_model, environment={}) as running:
+            yield OurServer(running.url)
+        return
     base = tmp_path_factory.mktemp("container")
     shutil.copytree(xgboost_model, base / "model")
     command = [sys.executable, str(SERVER), str(base), str(base / "model" / "code")]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=base
     ) as process:
-        yield Server(process)
+        yield AwsServer(process)
         assert process.stdin is not None
         process.stdin.close()
 
@@ -93,7 +129,7 @@ def test_csv_is_answered_as_csv(
 ) -> None:
     body = ",".join("" if value is None else str(value) for value in request_record.values())
     answer = server.ask(body, Content_Type="text/csv", Accept="text/csv")
-    assert (answer.status, answer.type) == (200, "text/csv; charset=utf-8")
+    assert (answer.status, answer.type.partition(";")[0]) == (200, "text/csv")
     (prediction,) = expected["predictions"]
     assert answer.body == f"{prediction['score']},{prediction['label']}"
 
@@ -108,7 +144,9 @@ def test_csv_is_answered_as_csv(
         ("a;b", {"Content_Type": "text/csv"}, 400, "1 values; expected 18"),
         (b"\xff", {"Content_Type": "application/json; charset=utf-8"}, 400, "not UTF-8"),
         ("{}", {"Content_Type": "application/x-npy"}, 415, "send application/json or text/csv"),
-        (b" " * (inference.MAX_BODY_BYTES + 1), {}, 413, "the limit is 6291456"),
+        (b'{"carrier": "\xd6"}', {"Content_Type": "application/json"}, 400, "not UTF-8 at character 13"),
+        ("\xd6,LGA".encode("latin-1"), {"Content_Type": "text/csv"}, 400, "not UTF-8 at character 0"),
+        (b" " * (inference.MAX_BODY_BYTES + 1), {}, 413, "the limit is 6"),
         ("[" + "{}," * inference.DEFAULT_MAX_RECORDS + "{}]", {}, 413, "10001 records; the limit is 10000"),
     ],
 )
@@ -118,6 +156,17 @@ def test_a_clients_fault_comes_out_as_4xx_with_its_reason(
     answer = server.ask(body, **headers)
     assert (answer.status, answer.type) == (status, "application/json")
     assert reason in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8"])
+def test_a_byte_order_mark_is_no_part_of_the_request(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any], charset: str
+) -> None:
+    lines = io.StringIO()
+    csv.writer(lines).writerows([request_record, request_record.values()])
+    for body, kind in ((json.dumps(request_record), "application/json"), (lines.getvalue(), "text/csv")):
+        answer = server.ask("\ufeff" + body, Content_Type=kind + charset, Accept="application/json")
+        assert (answer.status, json.loads(answer.body)) == (200, expected)
 
 
 def test_an_accept_that_we_do_not_have_is_406(server: Server, request_record: dict[str, Any]) -> None:
