@@ -153,16 +153,19 @@ class Schema:
 def load(name_or_path: str) -> Schema:
     """Read a schema by the name of a file in `pipeline/schemas/`, which it must bear too, or by its path.
 
-    Raises `SchemaError` if the file is missing, is not JSON, or contradicts itself.
+    Raises `SchemaError` if the file is missing, is not JSON in UTF-8, or contradicts itself.
     """
     by_path = name_or_path.endswith(".json")
     path = Path(name_or_path) if by_path else SCHEMAS / f"{name_or_path}.json"
     try:
         # A path inside Glue's --extra-py-files archive is not on the file system: read it through its loader.
-        text = path.read_text() if path.exists() or __spec__ is None else _from_archive(path)
+        data = path.read_bytes() if path.exists() or __spec__ is None else _from_archive(path)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         known = ", ".join(sorted(p.stem for p in SCHEMAS.glob("*.json"))) or "none"
         raise SchemaError(f"{path}: no such schema file. Schemas in pipeline/schemas/: {known}.") from error
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"{path}: not UTF-8 (byte {error.start + 1}). Save it as UTF-8.") from error
     schema = parse(text, source=str(path))
     if not by_path and schema.name != name_or_path:
         raise _Reader(str(path)).fail("name", schema.name, f"must be the file's name, {name_or_path}.")
@@ -192,12 +195,12 @@ def _refuse_constant(source: str, constant: str) -> NoReturn:
     raise SchemaError(f"{source}: {constant} is no number of JSON. Write a number, or leave the key out.")
 
 
-def _from_archive(path: Path) -> str:
+def _from_archive(path: Path) -> bytes:
     loader = __spec__.loader if __spec__ else None
     if loader is None or not hasattr(loader, "get_data"):
         raise FileNotFoundError(str(path))
     data: bytes = loader.get_data(str(path))
-    return data.decode()
+    return data
 
 
 class _Reader:

@@ -88,6 +88,19 @@ def test_a_missing_schema_names_those_there_are() -> None:
         schema.load("ships")
 
 
+def test_a_schema_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes('{"name": "caf\xe9"}'.encode("latin-1"))
+    with pytest.raises(SchemaError, match=r"mine\.json: not UTF-8 .*Save it as UTF-8"):
+        schema.load(str(path))
+
+
+def test_a_byte_order_mark_before_a_schema_is_ignored(flights_schema: Schema, tmp_path: Path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(b"\xef\xbb\xbf" + schema.to_json(flights_schema).encode())
+    assert schema.load(str(path)) == flights_schema
+
+
 def test_text_that_is_not_json_names_the_line() -> None:
     with pytest.raises(SchemaError, match=r"mine.json: not JSON .*line 2"):
         schema.parse("{\n]", source="mine.json")
