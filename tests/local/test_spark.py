@@ -73,3 +73,12 @@ def test_a_job_that_takes_too_long_is_ended_and_changes_nothing(s3, tmp_path):
     with pytest.raises(spark.SparkJobError, match="ended by the time limit"):
         spark.run(script, ["s3://curated/flights"], s3=s3, work=tmp_path / "w", packages=[], limits=limits)
     assert keys(s3) == {"flights/old.txt", "flights/kept.txt"}
+
+
+def test_a_schema_by_path_is_the_one_of_this_folder_and_a_name_stays_a_name(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(spark, "run", lambda _, arguments, **__: given.append(arguments[:2]))
+    monkeypatch.chdir(tmp_path)
+    for schema in ("my/m.json", "flights"):
+        assert spark.main(["--raw", "raw", "--out", "out", "--schema", schema]) == 0
+    assert given == [["--schema", str(tmp_path / "my" / "m.json")], ["--schema", "flights"]]

@@ -213,6 +213,22 @@ def test_more_flights_than_there_are_is_one_message(flights, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_negative_seed_is_one_message(capsys, tmp_path):
+    assert replay.main(["--to", str(tmp_path), "--flights", "10", "--seed", "-1"]) == 1
+    assert capsys.readouterr().err == "\nreplay: --seed = -1: must be 0 or more.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--to", "--manifest"])
+def test_a_place_that_cannot_be_written_is_one_message(option, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    place = f"{tmp_path}/file/below"
+    assert replay.main(["--flights", "10", "--to", str(tmp_path / "out"), option, f"{place}/it"]) == 1
+    [message] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("replay: ")]
+    assert message.startswith(f"replay: [Errno 20] Not a directory: '{place}")
+    assert message.endswith(" Name a place that can be written.")
+
+
 @pytest.mark.parametrize("share", ["-0.1", "1.5"])
 def test_a_batch_share_outside_0_and_1_is_refused(share, capsys, tmp_path):
     with pytest.raises(SystemExit):

@@ -245,6 +245,12 @@ def test_a_number_of_flights_that_there_are_not_is_refused_before_anything_is_de
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_negative_seed_is_refused_before_anything_is_deployed(tmp_path: Path, capsys) -> None:
+    assert run_here("--seed", "-1", "--out", str(tmp_path)) == 1
+    assert capsys.readouterr().err == "--seed = -1: must be 0 or more.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_stage_is_one_message(app: Path, tmp_path: Path, capsys) -> None:
     assert run_here("--stage", "staging", "--app", str(app), "--out", str(tmp_path)) == 1
     assert "--stage = staging: must be one of sandbox, production." in capsys.readouterr().err
