@@ -122,8 +122,8 @@ def triage(batch: Sequence[Received], schema: Schema) -> Triage:
             continue
         try:
             record = validation.parse(received.data)
-        except validation.MalformedError:
-            found.refused[position] = ["malformed"]
+        except validation.MalformedError as error:
+            found.refused[position] = [error.reason]
             continue
         if reasons := validation.faults(schema, record):
             found.refused[position] = reasons

@@ -116,10 +116,17 @@ def _instant(received: Received) -> dt.datetime:
     return dt.datetime.fromtimestamp(received.arrived, dt.UTC)
 
 
-def _write(s3: Any, bucket: str, key: str, lines: Sequence[Mapping[str, Any]]) -> None:
+def _write(
+    s3: Any, bucket: str, prefix: str, batch: Sequence[Received], lines: Sequence[Mapping[str, Any]]
+) -> None:
     if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType="application/x-ndjson")
+        s3.put_object(
+            Bucket=bucket,
+            Key=object_key(prefix, batch[0]),
+            Body=text.encode(),
+            ContentType="application/x-ndjson",
+        )
 
 
 def receive(event: KinesisStreamEvent) -> list[Received]:
@@ -160,13 +167,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     _write(
         s3,
         to.quarantine_bucket,
-        object_key(to.quarantine_prefix, batch[0]),
+        to.quarantine_prefix,
+        batch,
         quarantine_lines(batch, settlement.refused),
     )
     _write(
         s3,
         to.predictions_bucket,
-        object_key(to.predictions_prefix, batch[0]),
+        to.predictions_prefix,
+        batch,
         prediction_lines(settlement.predicted),
     )
     counts = count(settlement)

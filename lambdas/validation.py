@@ -14,7 +14,8 @@ from pipeline.schema import Column, Schema
 
 EVENT_COLUMNS = (Column("event_id", "string"), Column("event_time", "timestamp"))
 
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+# Zeros apart: Python refuses to convert thousands of digits.
+_WHOLE_NUMBER = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -22,13 +23,23 @@ _TIME = re.compile(
 
 
 class MalformedError(ValueError):
-    """Not one JSON object with each key once, in UTF-8 and without NaN or Infinity."""
+    """Not one JSON object with each key once, in UTF-8 and without NaN or Infinity; `reason` is the reason's name."""
+
+    reason = "malformed"
+
+
+class NotUtf8Error(MalformedError):
+    """Bytes that are not UTF-8: two such records would look the same if they were read all the same."""
+
+    reason = "not_utf8"
 
 
 def parse(data: bytes) -> dict[str, Any]:
     """The record's fields; raises `MalformedError`."""
     try:
         record = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise NotUtf8Error(str(error)) from error
     except (ValueError, RecursionError) as error:  # a bomb of nested brackets ends in the second
         raise MalformedError(str(error)) from error
     if not isinstance(record, dict):
@@ -73,15 +84,27 @@ def _reason(column: Column, text: str) -> str | None:
     if column.type == "timestamp" and not _is_time(text):
         return "bad_timestamp"
     if column.type in {"int", "float"}:
-        pattern = _WHOLE_NUMBER if column.type == "int" else _NUMBER
-        if not pattern.fullmatch(text) or math.isinf(float(text)):
+        number = _whole(text) if column.type == "int" else _real(text)
+        if number is None:
             return "wrong_type"
         low, high = column.minimum, column.maximum
-        if (low is not None and float(text) < low) or (high is not None and float(text) > high):
+        if (low is not None and number < low) or (high is not None and number > high):
             return "out_of_range"
     if column.allowed is not None and text not in column.allowed:
         return "not_allowed"
     return None
+
+
+def _whole(text: str) -> int | None:
+    """The whole number that Spark's bigint can hold, or None."""
+    found = _WHOLE_NUMBER.fullmatch(text)
+    number = int(found[1] + found[2]) if found else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def _real(text: str) -> float | None:
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return None if math.isinf(number) else number
 
 
 def _is_time(text: str) -> bool:
@@ -102,5 +125,5 @@ def _typed(column: Column, value: object) -> object:
         return None
     text = _text(column, value)
     if column.type == "int":
-        return int(text)
+        return _whole(text)
     return float(text) if column.type == "float" else text

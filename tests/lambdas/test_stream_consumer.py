@@ -98,12 +98,17 @@ def test_consumer_quarantines_bad_records_whole_with_reason_and_does_not_retry_t
     response = world.consume(broken, event("a"), event("b", origin="SFO"), oversize)
     assert response == {"batchItemFailures": []}
     lines = world.lines(RAW, f"quarantine/{FIRST}")
-    assert [line["reasons"] for line in lines] == [["malformed"], ["not_allowed:origin"], ["oversize"]]
+    assert [line["reasons"] for line in lines] == [["not_utf8"], ["not_allowed:origin"], ["oversize"]]
     assert [line["sequence"] for line in lines] == [sequence(0), sequence(2), sequence(3)]
     assert base64.b64decode(lines[0]["data"]) == broken
     assert json.loads(base64.b64decode(lines[1]["data"])) == event("b", origin="SFO")
     assert base64.b64decode(lines[2]["data"]) == oversize
     assert world.metrics()["RecordsQuarantined"] == 3
+
+
+def test_an_invocation_without_records_has_no_failures_and_writes_nothing(world: World) -> None:
+    assert world.consume() == {"batchItemFailures": []}
+    assert world.keys(CURATED) == world.keys(RAW) == []
 
 
 def test_consumer_asked_twice_writes_the_same_objects(world: World) -> None:

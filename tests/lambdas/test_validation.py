@@ -28,6 +28,12 @@ def test_a_real_flight_has_no_fault() -> None:
         ({"distance": 14.5}, ["wrong_type:distance"]),
         ({"distance": True}, ["wrong_type:distance"]),
         ({"distance": 10**20}, ["wrong_type:distance"]),
+        ({"distance": 2**63 - 1}, ["out_of_range:distance"]),
+        ({"distance": 2**63}, ["wrong_type:distance"]),
+        ({"distance": -(2**63)}, ["out_of_range:distance"]),
+        ({"distance": -(2**63) - 1}, ["wrong_type:distance"]),
+        ({"distance": "9" * 5_000}, ["wrong_type:distance"]),
+        ({"distance": "0" * 5_000 + "1400"}, []),
         ({"distance": "1400"}, []),
         ({"distance": " 1400\n"}, []),
         ({"origin": " EWR"}, ["not_allowed:origin"]),
@@ -75,6 +81,18 @@ def test_a_float_column_takes_any_number_but_infinity(text: str, reasons: list[s
 def test_what_is_not_one_json_object_is_malformed(data: bytes) -> None:
     with pytest.raises(validation.MalformedError):
         validation.parse(data)
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"{", "malformed"), (b'{"dest":"caf\xe9"}', "not_utf8")])
+def test_a_record_in_another_encoding_has_a_reason_of_its_own(data: bytes, reason: str) -> None:
+    with pytest.raises(validation.MalformedError) as raised:
+        validation.parse(data)
+    assert raised.value.reason == reason
+
+
+@pytest.mark.parametrize("text", ["1400", " +001400 ", "0" * 5_000 + "1400"])
+def test_the_model_is_asked_with_the_number_whatever_its_digits(text: str) -> None:
+    assert validation.request(FLIGHTS, event("1", distance=text))["distance"] == 1400
 
 
 def test_the_model_is_asked_with_the_request_columns_and_nothing_known_only_afterwards() -> None:
