@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell iam-report lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram operations bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell iam-report lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json
 
 definition: .venv/.dev ## rebuild the committed pipeline definitions with the SageMaker SDK
 	@$(BIN)/python -m pipeline.definition
+
+operations: .venv/.dev .venv-cloud/.installed ## rewrite docs/operations.md: what the embedded cloud implements, and for whom
+	@$(BIN)/python -m tools.operations
 
 diagram: .venv/.synth node_modules/.package-lock.json ## redraw docs/diagrams/flow.svg from the templates
 	@$(BIN)/python -m tools.diagram

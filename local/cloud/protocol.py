@@ -20,6 +20,9 @@ from local.runner import shapes
 
 Operation = Callable[["Caller", dict[str, Any]], Mapping[str, Any] | None]
 
+# What is served, by service (`make operations`).
+OPERATIONS: dict[str, list[str]] = {}
+
 
 class ApiError(Exception):
     """An error of the API: its code, its message, and the HTTP status."""
@@ -50,6 +53,7 @@ class Caller:
 def register(service: str, target_prefix: str, operations: Mapping[str, Operation]) -> None:
     """Serve a JSON API by these operations; every call runs on a thread of its own, so it may wait."""
     model = botocore.session.get_session().get_service_model(service)
+    OPERATIONS[service] = sorted(operations)
 
     def answer(name: str, caller: Caller, body: bytes) -> tuple[int, dict[str, str], bytes]:
         try:

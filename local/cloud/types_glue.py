@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 from local.cloud import resources, seams
+from local.cloud.glue import quality
 from local.cloud.resources import Properties, Request
 
 # What drift detection compares; Glue keeps these as templates write them.
 _DRIFT: dict[str, tuple[Mapping[str, Properties], str]] = {
     "AWS::Glue::Crawler": (seams.glue._crawlers, "DatabaseName TablePrefix"),
-    "AWS::Glue::DataQualityRuleset": (resources.rulesets, "Description Ruleset"),
+    "AWS::Glue::DataQualityRuleset": (quality.rulesets, "Description Ruleset"),
     "AWS::Glue::Job": (
         seams.glue._jobs,
         "Description Role Command DefaultArguments MaxRetries Timeout GlueVersion NumberOfWorkers WorkerType",
@@ -50,8 +51,10 @@ def install(_cloud: object) -> None:
     resources.register(
         "AWS::Glue::DataQualityRuleset",
         create=_create_ruleset,
-        update=_update_ruleset,
-        delete=lambda name, _request: resources.rulesets.pop(name, None),
+        update=lambda name, request, _old: request.client("glue").update_data_quality_ruleset(
+            Name=name, **_ruleset(request.properties)
+        ),
+        delete=_delete_ruleset,
         replacing=("Name",),
         tags=("Tags", "map"),
     )
@@ -86,18 +89,15 @@ def _workflow(properties: Properties) -> dict[str, Any]:
 
 def _create_ruleset(request: Request) -> str:
     name = request.name("Name", limit=255)
-    if name in resources.rulesets:
-        raise ValueError(f"Another ruleset with the same name already exists: {name}")
-    resources.rulesets[name] = {"CreatedOn": dt.datetime.now(dt.UTC)}
-    _update_ruleset(name, request, {})
+    request.client("glue").create_data_quality_ruleset(Name=name, **_ruleset(request.properties))
     return name
 
 
-def _update_ruleset(name: str, request: Request, _old: Properties) -> None:
-    known = resources.rulesets[name]
-    resources.rulesets[name] = {
-        **request.properties,
-        "Name": name,
-        "CreatedOn": known["CreatedOn"],
-        "LastModifiedOn": dt.datetime.now(dt.UTC),
-    }
+def _delete_ruleset(name: str, request: Request) -> None:
+    client = request.client("glue")
+    with contextlib.suppress(client.exceptions.EntityNotFoundException):
+        client.delete_data_quality_ruleset(Name=name)
+
+
+def _ruleset(properties: Properties) -> Properties:
+    return {name: value for name, value in properties.items() if name not in ("Name", "Tags")}

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local.cloud import authorization, events, protocol, resources, seams
+from local.cloud import authorization, events, protocol, seams
 from local.cloud.extensions import Cloud
 from local.cloud.glue import crawler, jobruns, quality
 from local.cloud.glue.quality import Quality
 from local.cloud.glue.work import Work, role_arn
-from local.cloud.glue.workflow import Workflows, known_run, known_runs
+from local.cloud.glue.workflow import Workflows, known, known_run, known_runs
 from local.cloud.protocol import ApiError, Caller
 
 Request = dict[str, Any]
 Answer = Mapping[str, Any] | None
+
+# What MiniStack answers with figures that nobody measured.
+_UNSUPPORTED = ("GetCrawlerMetrics",)
 
 
 def install(cloud: Cloud) -> None:
@@ -31,8 +34,8 @@ def install(cloud: Cloud) -> None:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
     ) -> Any:
-        known = headers.get("x-amz-target", "").rpartition(".")[2] in operations
-        return await (ours if known else seams.glue.handle_request)(method, path, headers, body, query)
+        is_ours = headers.get("x-amz-target", "").rpartition(".")[2] in {*operations, *_UNSUPPORTED}
+        return await (ours if is_ours else seams.glue.handle_request)(method, path, headers, body, query)
 
     seams.service("glue", "AWSGlue", handle)
     seams.replace(seams.glue, "_create_trigger", _keeping(seams.glue._triggers, "EventBatchingCondition"))
@@ -69,10 +72,12 @@ class Api:
             "StopWorkflowRun": self._stop_workflow_run,
             "GetWorkflowRun": self._get_workflow_run,
             "GetWorkflowRuns": self._get_workflow_runs,
-            "GetWorkflowRunProperties": self._get_workflow_run_properties,
-            "PutWorkflowRunProperties": self._put_workflow_run_properties,
+            "GetWorkflow": self._get_workflow,
+            "ListWorkflows": self._list_workflows,
             "CreateDataQualityRuleset": self._create_ruleset,
             "GetDataQualityRuleset": self._get_ruleset,
+            "ListDataQualityRulesets": self._list_rulesets,
+            "UpdateDataQualityRuleset": self._update_ruleset,
             "DeleteDataQualityRuleset": self._delete_ruleset,
             "StartDataQualityRulesetEvaluationRun": self._start_evaluation,
             "GetDataQualityRulesetEvaluationRun": self._get_evaluation,
@@ -110,29 +115,40 @@ class Api:
         _only(request, "Name")
         return {"Runs": known_runs(request["Name"])[::-1]}
 
-    def _get_workflow_run_properties(self, _caller: Caller, request: Request) -> Answer:
-        return {"RunProperties": known_run(request["Name"], request["RunId"])["WorkflowRunProperties"]}
+    def _get_workflow(self, _caller: Caller, request: Request) -> Answer:
+        _only(request, "Name")
+        last = known_runs(request["Name"])[-1:]
+        return {"Workflow": known(request["Name"]) | ({"LastRun": last[0]} if last else {})}
 
-    def _put_workflow_run_properties(self, _caller: Caller, request: Request) -> Answer:
-        known_run(request["Name"], request["RunId"])["WorkflowRunProperties"] |= request["RunProperties"]
-        return None
+    def _list_workflows(self, _caller: Caller, request: Request) -> Answer:
+        _only(request)
+        return {"Workflows": sorted(seams.glue._workflows)}
 
     def _create_ruleset(self, _caller: Caller, request: Request) -> Answer:
         _only(request, "Name", "Ruleset", "Description")
         name = request["Name"]
-        if name in resources.rulesets:
+        if name in quality.rulesets:
             raise ApiError("AlreadyExistsException", f"Data quality ruleset {name} already exists")
-        resources.rulesets[name] = request | {"CreatedOn": time.time(), "LastModifiedOn": time.time()}
+        quality.rulesets[name] = request | {"CreatedOn": time.time(), "LastModifiedOn": time.time()}
         return {"Name": name}
 
     def _get_ruleset(self, _caller: Caller, request: Request) -> Answer:
-        names = ("Name", "Ruleset", "Description", "CreatedOn", "LastModifiedOn")
-        found = quality.ruleset(request["Name"])
-        return {name: found[name] for name in names if name in found}
+        return quality.ruleset(request["Name"])
+
+    def _list_rulesets(self, _caller: Caller, request: Request) -> Answer:
+        _only(request)
+        names = ("Name", "Description", "CreatedOn", "LastModifiedOn")
+        return {
+            "Rulesets": [{name: it[name] for name in names if name in it} for it in quality.rulesets.values()]
+        }
+
+    def _update_ruleset(self, _caller: Caller, request: Request) -> Answer:
+        quality.ruleset(request["Name"]).update(request, LastModifiedOn=time.time())
+        return quality.ruleset(request["Name"])
 
     def _delete_ruleset(self, _caller: Caller, request: Request) -> Answer:
         quality.ruleset(request["Name"])
-        del resources.rulesets[request["Name"]]
+        del quality.rulesets[request["Name"]]
         return None
 
     def _start_evaluation(self, caller: Caller, request: Request) -> Answer:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from local.cloud import events, resources, roles
+from local.cloud import events, roles
 from local.cloud.glue import work
 from local.cloud.glue.work import Work
 from local.cloud.place import ACCOUNT
@@ -21,6 +21,8 @@ from local.cloud.protocol import ApiError, arn
 Record = dict[str, Any]
 
 TIMEOUT_MINUTES = 2880  # the API's default
+# By name, as GetDataQualityRuleset describes them.
+rulesets: dict[str, Record] = {}
 
 
 @dataclasses.dataclass
@@ -114,10 +116,8 @@ class Quality:
 
 
 def ruleset(name: str) -> Record:
-    """One ruleset; CloudFormation's and the API's are the same."""
-    if name not in resources.rulesets:
-        raise ApiError("EntityNotFoundException", f"Data quality ruleset {name} is not found")
-    return resources.rulesets[name]
+    """One ruleset."""
+    return work.known(rulesets, name, f"Data quality ruleset {name} is not found")
 
 
 def ruleset_arn(name: str) -> str:

@@ -55,7 +55,7 @@ class Workflows:
 
     def start(self, name: str, properties: Mapping[str, str], batch: Mapping[str, int] | None = None) -> str:
         """Begin a run; its id."""
-        workflow = _known(name)
+        workflow = known(name)
         with self._lock:
             first = [trigger for trigger in _triggers(name) if trigger["Type"] in STARTING]
             if len(first) != 1:
@@ -196,7 +196,7 @@ class Workflows:
 
 def known_runs(name: str) -> list[Record]:
     """A workflow's runs, the latest last, where MiniStack's GetWorkflow looks for them."""
-    _known(name)
+    known(name)
     found: list[Record] = seams.glue._workflow_runs.setdefault(name, [])
     return found
 
@@ -209,7 +209,8 @@ def known_run(name: str, run_id: str) -> Record:
     raise ApiError("EntityNotFoundException", f"Workflow run {run_id} is not found")
 
 
-def _known(name: str) -> Record:
+def known(name: str) -> Record:
+    """MiniStack's record of the workflow."""
     return work.known(seams.glue._workflows, name, f"Workflow {name} is not found")
 
 

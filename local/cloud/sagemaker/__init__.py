@@ -32,6 +32,7 @@ def install(cloud: Cloud) -> None:
     protocol.register("sagemaker", "SageMaker", operations)
     api = seams.app.SERVICE_HANDLERS["sagemaker"]
     seams.service("sagemaker", "SageMaker", _by_path(api, Runtime(endpoints)))
+    protocol.OPERATIONS["sagemaker-runtime"] = ["InvokeEndpoint"]
     types.register()
     seams.tagging._COLLECTORS["sagemaker"] = records.tagged
     seams.tagging._RESOURCE_TAG_COLLECTORS["sagemaker"] = records.tagged

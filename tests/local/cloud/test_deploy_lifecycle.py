@@ -57,6 +57,8 @@ INVENTORY = {
         ("get_crawlers", "Crawlers", "Name"),
         ("get_jobs", "Jobs", "Name"),
         ("get_triggers", "Triggers", "Name"),
+        ("list_data_quality_rulesets", "Rulesets", "Name"),
+        ("list_workflows", "Workflows", ""),
         ("get_security_configurations", "SecurityConfigurations", "Name"),
     ],
     "iam": [("list_roles", "Roles", "RoleName"), ("list_users", "Users", "UserName")],

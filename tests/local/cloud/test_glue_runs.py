@@ -15,6 +15,9 @@ from botocore.exceptions import ClientError
 
 from local.cloud import lifecycle
 from local.cloud.place import ACCOUNT, REGION, Place
+from tests.local.cloud.test_resources import Stack, stack
+
+__all__ = ["stack"]
 
 NUMBERS = itertools.count()
 SECONDS = 20.0
@@ -334,6 +337,10 @@ def test_what_a_run_cannot_honour_is_refused(here: Here) -> None:
     job = here.job("print()")
     with pytest.raises(ClientError, match="ExecutionClass: unsupported in the embedded cloud"):
         here.glue.start_job_run(JobName=job, ExecutionClass="FLEX")
+    with pytest.raises(ClientError, match="IncludeGraph: unsupported in the embedded cloud"):
+        here.glue.get_workflow(Name=here.workflow(), IncludeGraph=True)
+    with pytest.raises(ClientError, match="GetCrawlerMetrics is unsupported in the embedded cloud"):
+        here.glue.get_crawler_metrics()
 
 
 # --- data quality ----------------------------------------------------------------------------------------------------
@@ -384,6 +391,22 @@ def test_a_ruleset_is_judged_by_the_role_that_is_passed(here: Here, cloud: Place
     assert (result["Score"], result["RuleResults"][0]["Result"]) == (0.0, "FAIL")
 
 
+def test_cloudformation_creates_changes_and_deletes_a_ruleset(here: Here, stack: Stack) -> None:
+    def ruleset(rule: str, **more: str) -> dict[str, Any]:
+        properties = {"Ruleset": f"Rules = [ {rule} ]", "Tags": {"a": "b"}, **more}
+        return {"Ruleset": {"Type": "AWS::Glue::DataQualityRuleset", "Properties": properties}}
+
+    assert stack.deploy(ruleset('ColumnExists "a"', Description="one")) == "CREATE_COMPLETE"
+    name = stack.physical_id("Ruleset")
+    assert here.glue.get_data_quality_ruleset(Name=name)["Description"] == "one"
+    assert stack.deploy(ruleset('ColumnExists "b"', Description="two")) == "UPDATE_COMPLETE"
+    found = here.glue.get_data_quality_ruleset(Name=name)
+    assert (found["Ruleset"], found["Description"]) == ('Rules = [ ColumnExists "b" ]', "two")
+    assert name in [it["Name"] for it in here.glue.list_data_quality_rulesets()["Rulesets"]]
+    here.glue.delete_data_quality_ruleset(Name=name)
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
 # --- workflows -------------------------------------------------------------------------------------------------------
 
 
@@ -408,8 +431,10 @@ def test_triggers_fire_by_their_predicates(here: Here) -> None:
     assert here.glue.get_job_runs(JobName=never)["JobRuns"] == []
     arguments = here.glue.get_job_runs(JobName=both)["JobRuns"][0]["Arguments"]
     assert arguments["--WORKFLOW_RUN_ID"] == run_id
-    properties = here.glue.get_workflow_run_properties(Name=workflow, RunId=run_id)["RunProperties"]
-    assert properties == {"why": "test"}
+    assert run["WorkflowRunProperties"] == {"why": "test"}
+    assert workflow in here.glue.list_workflows()["Workflows"]
+    last = here.glue.get_workflow(Name=workflow)["Workflow"]["LastRun"]
+    assert last["WorkflowRunId"] == run_id
 
 
 def test_a_stopped_workflow_ends_its_job_and_starts_no_other(here: Here) -> None:
