@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stacks.config import FILE, ConfigError
+
 ROOT = Path(__file__).parents[1]
 Resource = dict[str, Any]
 
@@ -83,9 +85,20 @@ class Assembly:
 
 
 def context(stage: str) -> dict[str, Any]:
-    """The context of `cdk.json` with another stage, as `cdk synth -c stage=...` hands it to the app."""
-    loaded: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text())["context"]
-    return {**loaded, "stage": stage}
+    """The context of `cdk.json` with another stage, as `cdk synth -c stage=...` hands it to the app.
+
+    Raises `ConfigError` with one line if there is none to read.
+    """
+    try:
+        loaded = json.loads((ROOT / FILE).read_text())
+    except OSError as error:
+        raise ConfigError(f"{FILE}: {error.strerror}. Restore it from version control.") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{FILE}: line {error.lineno}: {error.msg}. Mend the JSON there.") from None
+    found = loaded.get("context") if isinstance(loaded, dict) else None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{FILE}: context: missing, or not an object. Restore it from version control.")
+    return {**found, "stage": stage}
 
 
 def run_app(
@@ -110,9 +123,11 @@ def run_app(
 def synthesize(stage: str, out: Path) -> Assembly:
     """Synthesize a stage into `out`, without the validators (they judge; this only reads). Raises `SynthError`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    completed = run_app(
-        context(stage), out, environment={**os.environ, "PATH": path, "CDK_VALIDATION": "false"}
-    )
+    try:
+        settings = context(stage)
+    except ConfigError as error:
+        raise SynthError(str(error)) from None
+    completed = run_app(settings, out, environment={**os.environ, "PATH": path, "CDK_VALIDATION": "false"})
     if completed.returncode != 0:
         raise SynthError(f"app.py failed for stage {stage}:\n{completed.stdout}{completed.stderr}".strip())
     return Assembly(stage, out)

@@ -1,18 +1,17 @@
 """What the tools that talk to a real account share: the stage they speak of, and a session that says what is missing."""
 
 import argparse
-import json
+import contextlib
+import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
 import botocore.exceptions
 
 from stacks import config as configuration
-
-ROOT = Path(__file__).parent.parent
+from tools.assembly import context
 
 # The order in which stacks may be deleted: each only uses what comes after it.
 STACKS = ("Monitoring", "Release", "Serving", "Training", "Processing", "Ingestion", "Foundation")
@@ -20,12 +19,41 @@ STACKS = ("Monitoring", "Release", "Serving", "Training", "Processing", "Ingesti
 # What a half-deleted stack no longer has: deleted, or given up (retained, and perhaps deleted by somebody since).
 GONE = {"DELETE_COMPLETE", "DELETE_SKIPPED"}
 
+# What to do about the credentials that a service refuses, by its error code.
+REMEDIES = {
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException"), "Log in again: `aws sso login`, or get new credentials."
+    ),
+    **dict.fromkeys(
+        ("AuthFailure", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException"),
+        "Check AWS_PROFILE, or `aws configure` again.",
+    ),
+    **dict.fromkeys(("AccessDenied", "AccessDeniedException"), "Use credentials that may do this."),
+}
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """End the program with one line and its remedy where AWS cannot be reached, or refuses the credentials."""
+    try:
+        yield
+    except botocore.exceptions.ProfileNotFound as error:
+        sys.exit(f"{error}. Set AWS_PROFILE to one that `aws configure list-profiles` names.")
+    except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
+        sys.exit(f"{error}. Check the network, and that AWS_REGION is a region.")
+    except botocore.exceptions.BotoCoreError as error:
+        sys.exit(f"AWS cannot be asked: {error}")
+    except botocore.exceptions.ClientError as error:
+        remedy = REMEDIES.get(error.response["Error"]["Code"])
+        if remedy is None:
+            raise
+        sys.exit(f"{str(error).removesuffix('.')}. {remedy}")
+
 
 def load_config(stage: str) -> configuration.Config:
     """The configuration of `stage` as `cdk.json` has it; a wrong one ends the program with its message."""
-    context = json.loads((ROOT / "cdk.json").read_text())["context"]
     try:
-        return configuration.load({**context, "stage": stage})
+        return configuration.load(context(stage))
     except configuration.ConfigError as error:
         sys.exit(str(error))
 
@@ -40,13 +68,12 @@ def parse_stage(
 
 
 def session() -> boto3.Session:
-    """A session with credentials and a region, or one message that says how to get them."""
-    made = boto3.Session()
-    try:
-        credentials = made.get_credentials()
-    except botocore.exceptions.BotoCoreError as error:
-        sys.exit(f"AWS credentials cannot be read: {error}")
-    if credentials is None:
+    """A session with credentials and a region, or one message that says how to get them.
+
+    AWS_REGION comes first, as in the CDK CLI, the AWS CLI and every other SDK: boto3 alone does not read it.
+    """
+    made = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+    if made.get_credentials() is None:
         sys.exit("No AWS credentials. Run `aws configure` (or set AWS_PROFILE) for the account to look at.")
     if made.region_name is None:
         sys.exit("No AWS region. Set AWS_REGION to the region that was deployed to.")

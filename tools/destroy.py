@@ -2,11 +2,14 @@
 
 CloudFormation deletes only what it created, and refuses a bucket with objects or a model package group with versions.
 What a run created beside it (object versions, model packages, catalog tables, models of pipeline runs, what rollouts
-replaced) is listed and removed here, in the order in which AWS allows it: first the stacks that write, then what they wrote, then Foundation.
+replaced) is listed and removed here, in the order in which AWS allows it: first what runs, then the stacks that write,
+then what they wrote, then Foundation.
 """
 
 import argparse
 import dataclasses
+import functools
+import os
 import subprocess
 import sys
 import time
@@ -17,11 +20,16 @@ import botocore.exceptions
 
 from stacks.config import Config
 from tools import aws
+from tools.assembly import ROOT
 
 Clients = Callable[[str], Any]
 RunCdk = Callable[[list[str]], int]
 
 POLLS, POLL_SECONDS = 24, 5
+# SageMaker gives a job two minutes to end before it kills it, and then saves what the job wrote.
+STOP_POLLS, STOP_SECONDS = 60, 10
+
+PIPELINE = "AWS::SageMaker::Pipeline"
 
 KEPT_BY_STAGE = "the key, the buckets, their objects, the model group with its versions, the database with its tables, logs"
 PENDING_KEY = (
@@ -38,6 +46,7 @@ KEPT_BY_AWS = (
 class Leftovers:
     """What runs created and CloudFormation does not know."""
 
+    running: list[str]
     buckets: dict[str, int]
     model_packages: list[str]
     run_models: list[str]
@@ -48,6 +57,8 @@ class Leftovers:
 
     def lines(self) -> Iterator[str]:
         """What will be removed, in words."""
+        for arn in self.running:
+            yield f"running pipeline execution {arn.rsplit('/', 1)[-1]}"
         for bucket, count in self.buckets.items():
             yield f"{count} object version(s) in s3://{bucket}"
         for arn in self.model_packages:
@@ -69,12 +80,24 @@ def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
         yield [{"Key": item["Key"], "VersionId": item["VersionId"]} for item in found]
 
 
-def _models(sagemaker: Any, pipeline: str) -> Iterator[str]:
-    """The models that runs of `pipeline` created, oldest run last; those already gone are left out."""
-    runs = sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
-    for run in (run for page in runs for run in page["PipelineExecutionSummaries"]):
+def _runs(sagemaker: Any, pipelines: list[str]) -> Iterator[tuple[str, str]]:
+    """(ARN, status) of every execution of these pipelines."""
+    for pipeline in pipelines:
+        for page in sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline):
+            for run in page["PipelineExecutionSummaries"]:
+                yield run["PipelineExecutionArn"], run["PipelineExecutionStatus"]
+
+
+def _running(sagemaker: Any, pipelines: list[str]) -> dict[str, str]:
+    """Status by ARN of the executions that have not ended."""
+    return {arn: status for arn, status in _runs(sagemaker, pipelines) if status in {"Executing", "Stopping"}}
+
+
+def _models(sagemaker: Any, pipelines: list[str]) -> Iterator[str]:
+    """The models that runs of these pipelines created, oldest run last; those already gone are left out."""
+    for run, _ in _runs(sagemaker, pipelines):
         steps = sagemaker.get_paginator("list_pipeline_execution_steps")
-        for page in steps.paginate(PipelineExecutionArn=run["PipelineExecutionArn"]):
+        for page in steps.paginate(PipelineExecutionArn=run):
             for step in page["PipelineExecutionSteps"]:
                 if arn := step.get("Metadata", {}).get("Model", {}).get("Arn"):
                     yield arn.rsplit("/", 1)[-1]
@@ -107,13 +130,18 @@ def _packages(sagemaker: Any, group: str) -> list[str]:
     return [item["ModelPackageArn"] for page in pages for item in page["ModelPackageSummaryList"]]
 
 
+def _named(clients: Clients, stacks: list[str]) -> dict[str, list[str]]:
+    """The physical ids of what these stacks have, by type."""
+    deployed = [item for stack in stacks for item in aws.resources(clients("cloudformation"), stack)]
+    return {kind: [name for found, name in deployed if found == kind] for kind, _ in deployed}
+
+
 def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
     """List what the runs of these deployed stacks left behind; nothing is changed.
 
     A stage with `retain_data` keeps its data by decision: its objects, versions and tables are not listed.
     """
-    deployed = [item for stack in stacks for item in aws.resources(clients("cloudformation"), stack)]
-    named = {kind: [name for found, name in deployed if found == kind] for kind, _ in deployed}
+    named = _named(clients, stacks)
     packages: list[str] = []
     tables: list[tuple[str, str]] = []
     buckets: dict[str, int] = {}
@@ -128,19 +156,32 @@ def look(clients: Clients, config: Config, stacks: list[str]) -> Leftovers:
         for database in named.get("AWS::Glue::Database", []):
             pages = glue.get_paginator("get_tables").paginate(DatabaseName=database)
             tables += [(database, table["Name"]) for page in pages for table in page["TableList"]]
-    run_models = [
-        model
-        for name in named.get("AWS::SageMaker::Pipeline", [])
-        for model in _models(clients("sagemaker"), name)
-    ]
+    pipelines = named.get(PIPELINE, [])
     return Leftovers(
+        running=list(_running(clients("sagemaker"), pipelines)),
         buckets=buckets,
         model_packages=packages,
-        run_models=run_models,
+        run_models=list(_models(clients("sagemaker"), pipelines)),
         models=_tagged(clients, config, "model"),
         endpoint_configs=_tagged(clients, config, "endpoint-config"),
         tables=tables,
         log_groups=_endpoint_logs(clients, config),
+    )
+
+
+def stop(sagemaker: Any, pipelines: list[str], *, wait: Callable[[float], None]) -> None:
+    """Stop what runs and wait until it has: SageMaker deletes no pipeline that runs, and a run writes."""
+    for _ in range(STOP_POLLS):
+        running = _running(sagemaker, pipelines)
+        if not running:
+            return
+        for arn in (arn for arn, status in running.items() if status == "Executing"):
+            sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+        print(f"  waiting for {len(running)} pipeline execution(s) to stop")
+        wait(STOP_SECONDS)
+    raise SystemExit(
+        f"Pipeline executions are still running after {STOP_POLLS * STOP_SECONDS} s: {', '.join(running)}. "
+        "Nothing was deleted: run this again."
     )
 
 
@@ -195,28 +236,34 @@ def _unless_gone(call: Callable[..., Any], **arguments: str) -> None:
             raise
 
 
-def run_cdk(arguments: list[str]) -> int:
-    """Run the pinned CDK CLI in the project's folder."""
-    return subprocess.run(["npx", "--no-install", "cdk", *arguments], cwd=aws.ROOT, check=False).returncode
+def run_cdk(arguments: list[str], *, region: str) -> int:
+    """Run the pinned CDK CLI in the project's folder, for the region in which this tool looked."""
+    command = ["npx", "--no-install", "cdk", *arguments]
+    environment = {**os.environ, "AWS_REGION": region}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
+@aws.told()
 def main(
     argv: list[str] | None = None,
     *,
     clients: Clients | None = None,
-    cdk: RunCdk = run_cdk,
+    cdk: RunCdk | None = None,
     ask: Callable[[str], str] = input,
+    wait: Callable[[float], None] = time.sleep,
 ) -> int:
     """Show the list, ask for the deployment's name, and take it down; 0 when nothing is left."""
     parser = argparse.ArgumentParser(prog="make destroy", description=__doc__)
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options, config = aws.parse_stage(parser, argv)
     clients = clients or aws.clients()
-    cloudformation = clients("cloudformation")
+    sts, cloudformation = clients("sts"), clients("cloudformation")
+    region = sts.meta.region_name
+    where = f"in account {sts.get_caller_identity()['Account']}, region {region}"
     found = {stack: aws.stack_status(cloudformation, config.stack_name(stack)) for stack in aws.STACKS}
     present = [stack for stack, description in found.items() if description]
     if not present:
-        print(f"Nothing of {config.prefix} is deployed here.")
+        print(f"Nothing of {config.prefix} is deployed {where}.")
         return 0
     protected = [config.stack_name(s) for s in present if (found[s] or {}).get("EnableTerminationProtection")]
     if protected:
@@ -227,7 +274,7 @@ def main(
         )
         return 1
     leftovers = look(clients, config, [config.stack_name(stack) for stack in present])
-    print("To be deleted:", *(f"  stack {config.stack_name(stack)}" for stack in present), sep="\n")
+    print(f"To be deleted {where}:", *(f"  stack {config.stack_name(stack)}" for stack in present), sep="\n")
     print(*(f"  {line}" for line in leftovers.lines()), sep="\n")
     if config.foundation.retain_data:
         print(f"Kept, because foundation.retain_data is true: {KEPT_BY_STAGE}.")
@@ -235,6 +282,12 @@ def main(
     if not options.yes and ask(f"Type {config.prefix} to go on: ").strip() != config.prefix:
         print("Nothing was changed.", file=sys.stderr)
         return 1
+    pipelines = _named(clients, [config.stack_name(stack) for stack in present]).get(PIPELINE, [])
+    stop(clients("sagemaker"), pipelines, wait=wait)
+    # While the pipeline is there to tell which models its runs made: no endpoint uses them.
+    for model in _models(clients("sagemaker"), pipelines):
+        _unless_gone(clients("sagemaker").delete_model, ModelName=model)
+    cdk = cdk or functools.partial(run_cdk, region=region)
     return _take_down(clients, cdk, config, present, leftovers)
 
 
@@ -242,9 +295,6 @@ def _take_down(
     clients: Clients, cdk: RunCdk, config: Config, present: list[str], leftovers: Leftovers
 ) -> int:
     context = ["--force", "--no-notices", "-c", f"stage={config.stage}"]
-    # While the pipeline is there to tell which models its runs made: no endpoint uses them.
-    for model in leftovers.run_models:
-        _unless_gone(clients("sagemaker").delete_model, ModelName=model)
     writers = [stack for stack in present if stack != "Foundation"]
     if writers and (code := cdk(["destroy", *writers, "--exclusively", *context])):
         return code

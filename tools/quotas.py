@@ -59,6 +59,7 @@ def applied(client: Any) -> dict[str, float]:
     }
 
 
+@aws.told()
 def main(argv: list[str] | None = None, *, client: Any = None) -> int:
     """Print one line a need; 1 if any quota is too low or unknown."""
     _, config = aws.parse_stage(argparse.ArgumentParser(prog="make quotas", description=__doc__), argv)

@@ -145,6 +145,7 @@ def findings(clients: Clients, stacks: list[str]) -> Iterator[tuple[str, str, st
                 yield kind, physical_id, f"cannot be read: {error}"
 
 
+@aws.told()
 def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> int:
     """Print one line a check; 1 if anything is wrong."""
     _, config = aws.parse_stage(argparse.ArgumentParser(prog="make verify-aws", description=__doc__), argv)

@@ -69,18 +69,36 @@ class Stacks:
 
 
 class SageMaker:
-    """moto's SageMaker with what it lacks: deleting a model package, and the steps of pipeline runs."""
+    """moto's SageMaker with what it lacks: deleting a model package, and pipeline runs that can be stopped.
+
+    `runs` has each run's status by ARN, `run_models` the model's ARN of those that made one.
+    """
 
     def __init__(self):
         self.moto = boto3.client("sagemaker", region_name=REGION)
         self.deleted_packages = []
-        self.pages = {}
+        self.runs = {}
+        self.run_models = {}
 
     def __getattr__(self, name):
         return getattr(self.moto, name)
 
     def delete_model_package(self, *, ModelPackageName):  # noqa: N803
         self.deleted_packages.append(ModelPackageName)
+
+    def stop_pipeline_execution(self, *, PipelineExecutionArn):  # noqa: N803
+        assert self.runs[PipelineExecutionArn] == "Executing"
+        self.runs[PipelineExecutionArn] = "Stopping"
+
+    def _executions(self, *, PipelineName):  # noqa: N803
+        for arn, status in self.runs.items():
+            summary = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": status}
+            yield {"PipelineExecutionSummaries": [summary]}
+
+    def _steps(self, *, PipelineExecutionArn):  # noqa: N803
+        model = self.run_models.get(PipelineExecutionArn)
+        made = [{"Metadata": {"Model": {"Arn": model}}}] if model else []
+        yield {"PipelineExecutionSteps": [*made, {"StepName": "Fail"}]}
 
     def _packages(self, *, ModelPackageGroupName):  # noqa: N803
         listed = self.moto.list_model_packages(ModelPackageGroupName=ModelPackageGroupName)
@@ -92,11 +110,12 @@ class SageMaker:
         }
 
     def get_paginator(self, operation):
-        if operation == "list_model_packages":
-            return type("Pages", (), {"paginate": lambda _self, **asked: self._packages(**asked)})()
-        if operation not in self.pages:
-            return self.moto.get_paginator(operation)
-        return type("Pages", (), {"paginate": lambda _self, **_: self.pages[operation]})()
+        own = {
+            "list_model_packages": self._packages,
+            "list_pipeline_executions": self._executions,
+            "list_pipeline_execution_steps": self._steps,
+        }
+        return type("Pages", (), {"paginate": lambda _self, **asked: own[operation](**asked)})()
 
 
 class Tagging:

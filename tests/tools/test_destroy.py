@@ -1,5 +1,9 @@
 """`make destroy`: everything a run created goes, nothing is touched without a yes, and a second run finishes the first."""
 
+import os
+import subprocess
+
+import botocore.exceptions
 import pytest
 from moto import mock_aws
 
@@ -93,6 +97,88 @@ def test_nothing_is_touched_without_the_deployments_name(account, answer):
     assert remaining(account) == (3, 1, 1)
 
 
+@pytest.mark.parametrize("stage", ["sandbox", "production"])
+def test_each_cdk_destroy_is_of_the_stage_and_of_the_named_stacks_alone(account, stage):
+    account.stacks.stacks = {
+        name.replace("sandbox", stage): found for name, found in account.stacks.stacks.items()
+    }
+    calls = []
+
+    def gone(arguments):
+        calls.append(arguments)
+        account.stacks.stacks.pop(f"flights-{stage}-{arguments[1].lower()}")
+        return 0
+
+    assert destroy.main(["--yes", "--stage", stage], clients=account, cdk=gone) == 0
+    options = ["--exclusively", "--force", "--no-notices", "-c", f"stage={stage}"]
+    assert calls == [["destroy", "Training", *options], ["destroy", "Foundation", *options]]
+
+
+def test_account_and_region_are_told_before_the_question(account, capsys):
+    asked = []
+
+    def no(_question):
+        asked.append(capsys.readouterr().out)
+        return ""
+
+    destroy.main([], clients=account, cdk=Cdk(account), ask=no)
+    assert "To be deleted in account 123456789012, region us-east-1:" in asked[0]
+
+
+def test_cdk_is_told_the_region_of_the_list(account, monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    ran = []
+
+    def run(command, **options):
+        ran.append((command[:3], options["env"]["AWS_REGION"], options["env"]["PATH"]))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert destroy.main(["--yes"], clients=account) == 1
+    assert ran == [(["npx", "--no-install", "cdk"], "us-east-1", os.environ["PATH"])]
+
+
+def test_what_cdk_left_is_told(account, capsys):
+    assert destroy.main(["--yes"], clients=account, cdk=lambda _: 0) == 1
+    assert "Still there: Training, Foundation." in capsys.readouterr().err
+
+
+class Refuses:
+    """An account in which one call of one service answers otherwise."""
+
+    def __init__(self, account, service, **answers):
+        self.account, self.service, self.answers = account, service, answers
+
+    def __call__(self, service):
+        client = self.account(service)
+        if service == self.service:
+            for name, answer in self.answers.items():
+                setattr(client, name, answer)
+        return client
+
+
+def test_a_refused_deletion_ends_it_before_foundation_goes(account):
+    def delete_table(**_):
+        reason = {"Code": "AccessDeniedException", "Message": "not authorized"}
+        raise botocore.exceptions.ClientError({"Error": reason}, "DeleteTable")
+
+    cdk = Cdk(account)
+    with pytest.raises(SystemExit, match="not authorized"):
+        destroy.main(["--yes"], clients=Refuses(account, "glue", delete_table=delete_table), cdk=cdk)
+    assert [call[1] for call in cdk.calls] == ["Training"]
+
+
+def test_an_object_that_cannot_be_deleted_is_named_and_ends_it_before_foundation_goes(account):
+    def delete_objects(**_):
+        return {"Errors": [{"Key": "batch/a.csv", "Message": "Access Denied"}, {"Key": "b", "Message": "?"}]}
+
+    cdk = Cdk(account)
+    with pytest.raises(SystemExit) as ended:
+        destroy.main(["--yes"], clients=Refuses(account, "s3", delete_objects=delete_objects), cdk=cdk)
+    assert ended.value.code == "s3://raw/batch/a.csv: Access Denied. 2 object(s) are left."
+    assert [call[1] for call in cdk.calls] == ["Training"]
+
+
 def test_a_failed_cdk_destroy_of_the_writers_leaves_the_data_alone(account):
     assert destroy.main(["--yes"], clients=account, cdk=lambda _: 1) == 1
     assert remaining(account) == (3, 1, 1)
@@ -139,21 +225,28 @@ def test_production_keeps_its_data(account, capsys):
     assert "pending deletion" not in printed
 
 
-def test_models_of_pipeline_runs_are_removed_even_if_the_writers_go_in_two_runs(account):
-    sagemaker = account("sagemaker")
-    arn = sagemaker.create_model(ModelName="from-a-run", ExecutionRoleArn="arn:aws:iam::123456789012:role/r")
+def test_production_is_asked_for_too(account):
+    account.stacks.stacks = {"flights-production-foundation": account.stacks.stacks[FOUNDATION]}
+    cdk = Cdk(account)
+    assert destroy.main(["--stage", "production"], clients=account, cdk=cdk, ask=lambda _: "yes") == 1
+    assert cdk.calls == []
+
+
+@pytest.fixture
+def pipeline(account):
+    """A deployed pipeline; the account's SageMaker, in which it runs."""
     account.stacks.add(TRAINING, "AWS::SageMaker::Pipeline", "flights-sandbox")
-    sagemaker.pages = {
-        "list_pipeline_executions": [{"PipelineExecutionSummaries": [{"PipelineExecutionArn": "run"}]}],
-        "list_pipeline_execution_steps": [
-            {
-                "PipelineExecutionSteps": [
-                    {"Metadata": {"Model": {"Arn": arn["ModelArn"]}}},
-                    {"StepName": "Fail"},
-                ]
-            }
-        ],
-    }
+    return account.sagemaker
+
+
+def make_model(sagemaker, name):
+    role = "arn:aws:iam::123456789012:role/r"
+    return sagemaker.create_model(ModelName=name, ExecutionRoleArn=role)["ModelArn"]
+
+
+def test_models_of_pipeline_runs_are_removed_even_if_the_writers_go_in_two_runs(account, pipeline):
+    pipeline.runs = {"run": "Succeeded"}
+    pipeline.run_models = {"run": make_model(pipeline, "from-a-run")}
 
     def training_goes_and_another_stays(_arguments):
         del account.stacks.stacks[TRAINING]
@@ -161,7 +254,43 @@ def test_models_of_pipeline_runs_are_removed_even_if_the_writers_go_in_two_runs(
 
     assert destroy.main(["--yes"], clients=account, cdk=training_goes_and_another_stays) == 1
     assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
-    assert sagemaker.list_models()["Models"] == []
+    assert pipeline.list_models()["Models"] == []
+
+
+def test_running_pipeline_executions_are_stopped_before_their_pipeline_goes(account, pipeline, capsys):
+    """SageMaker refuses to delete a pipeline that runs; and what a run makes until it has stopped goes too."""
+    pipeline.runs = {"a:execution/1": "Executing", "a:execution/2": "Stopping", "a:execution/3": "Succeeded"}
+    waits, cdk = [], Cdk(account)
+
+    def wait(seconds):
+        waits.append(seconds)
+        assert pipeline.runs["a:execution/1"] == "Stopping"
+        if len(waits) == 2:
+            pipeline.runs |= {"a:execution/1": "Stopped", "a:execution/2": "Failed"}
+            pipeline.run_models = {"a:execution/1": make_model(pipeline, "late")}
+
+    def cdk_of_an_idle_pipeline(arguments):
+        assert set(pipeline.runs.values()) == {"Stopped", "Failed", "Succeeded"}
+        return cdk(arguments)
+
+    assert destroy.main(["--yes"], clients=account, cdk=cdk_of_an_idle_pipeline, wait=wait) == 0
+    assert len(waits) == 2
+    assert pipeline.list_models()["Models"] == []
+    printed = capsys.readouterr().out
+    assert "running pipeline execution 1" in printed
+    assert "running pipeline execution 2" in printed
+    assert "running pipeline execution 3" not in printed
+    assert printed.count("  waiting for 2 pipeline execution(s) to stop") == 2
+
+
+def test_a_pipeline_execution_that_does_not_stop_ends_it_before_anything_is_deleted(account, pipeline):
+    pipeline.runs = {"a:execution/1": "Executing"}
+    cdk, waits = Cdk(account), []
+    with pytest.raises(SystemExit, match=r"still running after 600 s.*Nothing was deleted"):
+        destroy.main(["--yes"], clients=account, cdk=cdk, wait=waits.append)
+    assert sum(waits) == 600
+    assert cdk.calls == []
+    assert remaining(account) == (3, 1, 1)
 
 
 def test_models_and_endpoint_configs_that_rollouts_replaced_are_removed(account, capsys):
@@ -206,4 +335,7 @@ def test_the_group_waits_until_deleted_versions_are_no_longer_listed(account, mo
 def test_nothing_deployed_is_said_and_is_not_an_error(account, capsys):
     account.stacks.stacks.clear()
     assert destroy.main([], clients=account, cdk=Cdk(account)) == 0
-    assert "Nothing of flights-sandbox is deployed here." in capsys.readouterr().out
+    assert (
+        "Nothing of flights-sandbox is deployed in account 123456789012, region us-east-1."
+        in capsys.readouterr().out
+    )
