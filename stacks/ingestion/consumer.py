@@ -12,8 +12,8 @@ from stacks.python_function import FunctionSettings, PythonFunction
 
 PREDICTIONS_PREFIX, QUARANTINE_PREFIX = "predictions/", "quarantine/"
 SERVICE = "stream-consumer"
-# Where Lambda itself puts batches that failed for good. The prefix is Lambda's; no setting changes it ("Capturing
-# discarded batches for a Kinesis Data Streams event source", AWS Lambda Developer Guide).
+# Where Lambda itself puts batches that failed for good. The prefix is Lambda's; no setting changes it ("Retain discarded
+# batch records for a Kinesis Data Streams event source in Lambda", AWS Lambda Developer Guide).
 FAILURE_PREFIX = "aws/lambda/"
 _Mapping = lambda_.CfnEventSourceMapping
 

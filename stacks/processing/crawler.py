@@ -57,6 +57,7 @@ class Crawler(Construct):
             key=foundation.key,
             connection=connection,
         )
+        role.use_security_configuration(foundation.key)
         role.read_folders(bucket, *folders)
         role.use_tables(foundation.database_name, f"{prefix}*", actions=CATALOG_ACTIONS)
         crawler = glue.CfnCrawler(

@@ -35,6 +35,7 @@ class CurateJob(Construct):
         role = GlueRole(
             self, "Role", description="Curates raw data", key=foundation.key, connection=connection
         )
+        role.use_security_configuration(foundation.key)
         role.read_assets(entry, package)
         role.read_folders(foundation.raw, "batch", "stream", "reference")
         role.write_folders(foundation.curated, name, f"quarantine/{name}", f"reports/{name}")

@@ -72,8 +72,9 @@ class QualityGate(Construct):
 
         entry = script(self, "Script", "quality.py")
         role = self._role("Role", "Starts and judges the evaluation", foundation, connection=connection)
+        role.use_security_configuration(foundation.key)
         role.read_assets(entry)
-        role.use_tables(database, *TABLES, actions=["glue:GetDatabase", "glue:GetTable"])
+        role.use_tables(database, *TABLES, actions=["glue:GetTable"])
         allow(role, ["s3:ListBucket"], [foundation.raw.bucket_arn])
         allow(
             role,

@@ -31,10 +31,11 @@ class GlueRole(iam.Role):
             scope, id, description=description, assumed_by=iam.ServicePrincipal("glue.amazonaws.com")
         )
         self._stack = cdk.Stack.of(self)
+        self._log_groups = self._arn("logs", "log-group", "/aws-glue/*", cdk.ArnFormat.COLON_RESOURCE_NAME)
         allow(
             self,
-            ["logs:AssociateKmsKey", "logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-            [self._arn("logs", "log-group", "/aws-glue/*", cdk.ArnFormat.COLON_RESOURCE_NAME)],
+            ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+            [self._log_groups],
             because="Glue names its log groups after the kind of job, the security configuration and the role.",
         )
         allow(
@@ -44,15 +45,20 @@ class GlueRole(iam.Role):
             because="CloudWatch limits this action by namespace, not by resource: see the condition.",
             conditions={"StringEquals": {"cloudwatch:namespace": ["Glue", "Glue Data Quality"]}},
         )
+        key.grant(self, "kms:Decrypt")
+        if connection:
+            connection.admit(self)
+
+    def use_security_configuration(self, key: kms.IKey) -> None:
+        """Write logs, bookmarks and temporary files under our key ("Setting up encryption in AWS Glue")."""
+        allow(self, ["logs:AssociateKmsKey"], [self._log_groups])
         allow(
             self,
             ["glue:GetSecurityConfiguration"],
             ["*"],
             because="IAM knows no resource for a security configuration; the action only reads.",
         )
-        key.grant(self, "kms:Decrypt", "kms:GenerateDataKey")
-        if connection:
-            connection.admit(self)
+        key.grant(self, "kms:GenerateDataKey")
 
     def read_folders(self, bucket: s3.IBucket, *folders: str) -> None:
         """Read what lies in `folders`: the S3A client also asks for an object of the folder's own name.
