@@ -230,11 +230,13 @@ def _refusals(original: Function) -> Function:
     ) -> Any:
         if refused := _refused.get():  # the message names the action behind the call, as AWS's does
             action, more["resource_arn"] = refused
+            if action.startswith("kms:"):
+                more["error_code"] = _KEY_ERRORS.get(service, "")
+        # "Troubleshoot access denied error messages" (IAM User Guide): who, what, on what, and which policy.
+        if "resource_arn" in more and not more.get("resource_policy_arn"):
             more["message"] = seams.iam_actions.identity_denial_message(
                 action, principal_arn, more["resource_arn"], more.get("explicit_deny", False)
             )
-            if action.startswith("kms:"):
-                more["error_code"] = _KEY_ERRORS.get(service, "")
         return original(service, action, principal_arn, request_id, **more)
 
     return access_denied_response

@@ -118,7 +118,7 @@ def test_a_role_without_the_permission_is_denied_with_awss_error(acting, bucket)
     s3 = acting("s3", allow("s3:GetObject", f"arn:aws:s3:::{bucket}/*"))
     code, message = refusal(lambda: s3.put_object(Bucket=bucket, Key="k", Body=b""))
     assert code == "AccessDenied"
-    assert "is not authorized to perform: s3:PutObject" in message
+    assert f"is not authorized to perform: s3:PutObject on resource: arn:aws:s3:::{bucket}/k " in message
     assert "because no identity-based policy allows the s3:PutObject action" in message
 
 
