@@ -184,4 +184,5 @@ def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
         )
     assert done.returncode == 0, done.stderr
     assert "InService" in done.stdout
+    assert done.stdout.count('"COMPLETED"') == 2  # the workflow, twice
     assert "ServingUpdateRole: " in done.stdout

@@ -1,7 +1,11 @@
 """Every statement of every policy: real actions, on resources they act on, under conditions they know, no loose star."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 
+from local.cloud import iam_report
 from tests.support import iam, static
 from tools.assembly import Assembly
 
@@ -56,6 +60,22 @@ def test_serving_holds_no_iam(each_assembly: Assembly) -> None:
     """An update of Serving must not be able to widen a permission: its roles come from Foundation."""
     types = {resource["Type"] for resource in each_assembly.template("Serving").resources().values()}
     assert not {kind for kind in types if kind.startswith("AWS::IAM::")}
+
+
+def test_every_name_in_the_table_of_unseen_permissions_is_granted_by_a_template(
+    assembly: Callable[[str], Assembly],
+) -> None:
+    granted = {
+        (re.sub(r"(DefaultPolicy)?[0-9A-F]{8}$", "", statement.resource), action)
+        for stage in ("sandbox", "production")
+        for template in assembly(stage).templates.values()
+        for statement in iam.statements(assembly(stage), template)
+        if statement.kind == "identity"
+        for action in statement.actions
+    }
+    for row in iam_report.excuses(iam_report.TABLE):
+        names = set().union(*(row.names(role, action) for role, action in granted))
+        assert names == {*row.actions, *row.roles}, row
 
 
 def statement(action: str, resource: str, **changes: object) -> iam.Statement:

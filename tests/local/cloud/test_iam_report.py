@@ -92,11 +92,11 @@ def test_taking_one_away_leaves_every_other_and_every_denial(permission: Permiss
 
 def test_every_row_of_our_table_names_permissions_roles_and_the_document_with_its_guide() -> None:
     rows = iam_report.excuses(iam_report.TABLE)
-    assert len(rows) == iam_report.TABLE.read_text().count(" Guide) |\n")
+    assert rows
     for row in rows:
         assert row.actions, row
         assert row.roles, row
-        assert re.fullmatch(r"\".+\".* Guide\)", row.document), row
+        assert re.fullmatch(r"\".+\".* (Guide|Reference)\)", row.document), row
 
 
 # --- the report on a recorded run ----------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_what_is_neither_used_nor_explained_is_marked_and_fails(recorded: Place,
         f"denied: s3:DeleteObject on {BUCKET}/one",
     ]
     assert report.done.returncode == 1
-    assert "1 permissions are neither used nor in the table" in report.done.stderr
+    assert "1 lines marked ! disagree with the table" in report.done.stderr
 
 
 def test_the_table_excuses_by_permission_and_role(recorded: Place, tmp_path: Path) -> None:
@@ -178,3 +178,25 @@ def test_the_table_excuses_by_permission_and_role(recorded: Place, tmp_path: Pat
     assert Report(recorded, tmp_path / "table.md", excused).done.returncode == 0
     others = excused.replace("`Writer`", "`Reader`")
     assert Report(recorded, tmp_path / "table.md", others).done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("outdated", "name"),
+    [
+        (TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]` `s3:PutObject`"), "s3:PutObject"),
+        (
+            TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]`").replace(
+                "### Another",
+                '| `s3:PutO*` | `Writer` | seen | "Another title" (A Guide) |\n\n### Another',
+            ),
+            "s3:PutO*",
+        ),
+    ],
+    ids=["name", "row"],
+)
+def test_what_the_table_calls_unseen_and_the_run_has_shown_fails(
+    recorded: Place, tmp_path: Path, outdated: str, name: str
+) -> None:
+    report = Report(recorded, tmp_path / "table.md", outdated)
+    assert [line for line in report.lines if line.startswith(f"!   seen: {name} of the row by")]
+    assert report.done.returncode == 1
