@@ -5,6 +5,7 @@ Describe, Get and List calls are made.
 """
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import botocore.exceptions
 
+from stacks.config import Config
 from tools import aws
 
 Clients = Callable[[str], Any]
@@ -70,10 +72,16 @@ def _event_source_mapping(clients: Clients, uuid: str) -> str | None:
     return None if state == "Enabled" else f"is {state}"
 
 
-def _topic(clients: Clients, arn: str) -> str | None:
-    subscriptions = clients("sns").list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
-    pending = [item["Endpoint"] for item in subscriptions if item["SubscriptionArn"] == "PendingConfirmation"]
-    return f"waits for {', '.join(pending)} to confirm the subscription e-mail" if pending else None
+def _topic(email: str | None, clients: Clients, arn: str) -> str | None:
+    pages = clients("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=arn)
+    found = [(item["Endpoint"], item["SubscriptionArn"]) for page in pages for item in page["Subscriptions"]]
+    pending = [address for address, subscription in found if subscription == "PendingConfirmation"]
+    if pending:
+        return f"waits for {', '.join(pending)} to confirm the subscription e-mail"
+    # An unsubscribed address may be listed for a while, as "Deleted".
+    if email and email not in [address for address, subscription in found if subscription != "Deleted"]:
+        return f"has no subscription of {email} (monitoring.alarm_email). Run make deploy, or create it in the SNS console"
+    return None
 
 
 def _alarm(clients: Clients, name: str) -> str | None:
@@ -109,14 +117,13 @@ def _crawler(clients: Clients, name: str) -> str | None:
     return f"failed: {last.get('ErrorMessage', '')}" if last.get("Status") == "FAILED" else None
 
 
-CHECKS: Mapping[str, Check] = {
+CHECKS: Mapping[str, Check] = {  # and _topic, which knows the address to look for
     "AWS::S3::Bucket": _bucket,
     "AWS::KMS::Key": _key,
     "AWS::Kinesis::Stream": _stream,
     "AWS::KinesisFirehose::DeliveryStream": _delivery_stream,
     "AWS::Lambda::Function": _function,
     "AWS::Lambda::EventSourceMapping": _event_source_mapping,
-    "AWS::SNS::Topic": _topic,
     "AWS::CloudWatch::Alarm": _alarm,
     "AWS::SageMaker::Pipeline": _pipeline,
     "AWS::SageMaker::Endpoint": _endpoint,
@@ -125,10 +132,14 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def findings(clients: Clients, stacks: list[str]) -> Iterator[tuple[str, str, str | None]]:
+def findings(clients: Clients, config: Config) -> Iterator[tuple[str, str, str | None]]:
     """(what, physical id, what is wrong or `None`) for every stack, then for every resource that has a check."""
     cloudformation = clients("cloudformation")
-    for stack in stacks:
+    checks: Mapping[str, Check] = {
+        **CHECKS,
+        "AWS::SNS::Topic": functools.partial(_topic, config.monitoring.alarm_email),
+    }
+    for stack in (config.stack_name(stack) for stack in reversed(aws.STACKS)):
         description = aws.stack_status(cloudformation, stack)
         if description is None:
             yield "stack", stack, "is not deployed"
@@ -136,7 +147,7 @@ def findings(clients: Clients, stacks: list[str]) -> Iterator[tuple[str, str, st
         status = description["StackStatus"]
         yield "stack", stack, None if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"} else f"is {status}"
         for kind, physical_id in aws.resources(cloudformation, stack):
-            check = CHECKS.get(kind)
+            check = checks.get(kind)
             if check is None:
                 continue
             try:
@@ -149,9 +160,8 @@ def findings(clients: Clients, stacks: list[str]) -> Iterator[tuple[str, str, st
 def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> int:
     """Print one line a check; 1 if anything is wrong."""
     _, config = aws.parse_stage(argparse.ArgumentParser(prog="make verify-aws", description=__doc__), argv)
-    stacks = [config.stack_name(stack) for stack in reversed(aws.STACKS)]
     wrong = 0
-    for what, name, problem in findings(clients or aws.clients(), stacks):
+    for what, name, problem in findings(clients or aws.clients(), config):
         wrong += problem is not None
         print(
             f"{'ok   ' if problem is None else 'WRONG'} {what} {name}{'' if problem is None else ' ' + problem}"

@@ -53,8 +53,8 @@ def put_alarm(account):
 
 
 def problems(account):
-    stacks = [f"flights-sandbox-{stack.lower()}" for stack in aws.STACKS]
-    return {name: wrong for _, name, wrong in verify_aws.findings(account, stacks) if wrong}
+    config = aws.load_config("sandbox")
+    return {name: wrong for _, name, wrong in verify_aws.findings(account, config) if wrong}
 
 
 def test_a_healthy_deployment_passes(account, capsys):
@@ -126,9 +126,53 @@ def test_a_topic_without_readers_is_a_note_where_no_address_is_configured(accoun
 
 
 def test_a_resource_that_cannot_be_read_is_wrong_and_the_rest_is_still_checked(account):
-    account.stacks.add(STACK, "AWS::SageMaker::Pipeline", "gone")
-    account.stacks.add(STACK, "AWS::Glue::Crawler", "gone")
-    assert sum("cannot be read" in wrong for wrong in problems(account).values()) >= 1
+    account.stacks.stacks[STACK].insert(0, ("AWS::Glue::Crawler", "gone"))
+    account("logs").delete_retention_policy(logGroupName="/flights")
+    found = problems(account)
+    assert found.keys() == {"gone", "/flights"}
+    assert found["gone"].startswith("cannot be read: An error occurred (EntityNotFoundException)")
+
+
+@pytest.fixture
+def mail(monkeypatch):
+    """`monitoring.alarm_email` is a@b.c."""
+    config = aws.load_config("sandbox")
+    told = config.monitoring.model_copy(update={"alarm_email": "a@b.c"})
+    config = config.model_copy(update={"monitoring": told})
+    monkeypatch.setattr(aws, "load_config", lambda _: config)
+
+
+def subscribed(account, address, arn="arn:aws:sns:us-east-1:123456789012:alarms:1"):
+    """The same account, with one address subscribed to every topic, on the second page of the listing."""
+
+    class Sns:
+        def get_paginator(self, operation):
+            assert operation == "list_subscriptions_by_topic"
+            return self
+
+        def paginate(self, *, TopicArn):  # noqa: N803
+            assert TopicArn.endswith(":alarms")
+            entry = {"Protocol": "email", "Endpoint": address, "SubscriptionArn": arn}
+            return [{"Subscriptions": []}, {"Subscriptions": [entry]}]
+
+    return lambda service: Sns() if service == "sns" else account(service)
+
+
+def test_an_alarm_address_that_nobody_subscribed_is_wrong(account, mail, capsys):
+    wrong = "has no subscription of a@b.c (monitoring.alarm_email). Run make deploy, or create it in the SNS console"
+    for address, arn in (("other@b.c", "arn:aws:sns:us-east-1:123456789012:alarms:1"), ("a@b.c", "Deleted")):
+        assert verify_aws.main([], clients=subscribed(account, address, arn)) == 1
+        assert wrong in capsys.readouterr().out
+
+
+def test_an_alarm_address_that_is_not_confirmed_is_wrong(account, mail, capsys):
+    assert verify_aws.main([], clients=subscribed(account, "a@b.c", "PendingConfirmation")) == 1
+    assert "waits for a@b.c to confirm the subscription e-mail" in capsys.readouterr().out
+
+
+def test_an_alarm_address_that_is_confirmed_passes(account, mail, capsys):
+    assert verify_aws.main([], clients=subscribed(account, "a@b.c")) == 0
+    assert "note" not in capsys.readouterr().out
 
 
 class Describes:
@@ -166,9 +210,9 @@ class Describes:
             "is DELETING",
         ),
         (
-            "AWS::SNS::Topic",
-            {"Subscriptions": [{"SubscriptionArn": "PendingConfirmation", "Endpoint": "a@b.c"}]},
-            "waits for a@b.c to confirm the subscription e-mail",
+            "AWS::S3::Bucket",
+            {"ServerSideEncryptionConfiguration": {"Rules": []}},
+            "is not encrypted by default",
         ),
     ],
 )
