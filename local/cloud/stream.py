@@ -222,7 +222,7 @@ class Delivery:
     def _discard(self, records: list[Record], condition: str) -> None:
         """Write them whole to the failure destination as the function's role, where and as Lambda does.
 
-        "Capturing discarded batches for a Kinesis Data Streams event source", AWS Lambda Developer Guide.
+        "Retain discarded batch records for a Kinesis Data Streams event source in Lambda", AWS Lambda Developer Guide.
         """
         destination = ((self.mapping.get("DestinationConfig") or {}).get("OnFailure") or {}).get(
             "Destination", ""
