@@ -1,32 +1,46 @@
 """A deployment that is interrupted, made again, and taken down to nothing by `make destroy`'s own code."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.cloud import lifecycle
-from local.cloud.place import ACCOUNT, ROOT, Place
+from local.cloud.place import ACCOUNT, ROOT
 from tests.local.cloud import test_properties
 from tests.local.cloud.conftest import Cdk, Clients, clients_of, new_place
-from tools import destroy
+from tests.support.deployed import Deployment
+from tools import destroy, replay
 from tools.assembly import Assembly
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A cloud of its own, for what the shared one would not survive."""
-    with lifecycle.running(new_place(tmp_path_factory.mktemp("own"))) as made:
-        yield made
+@contextlib.contextmanager
+def own(stage: str, folders: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
+    """A cloud of its own, for what the shared one would not survive, and the CLI on a stage."""
+    with lifecycle.running(new_place(folders.mktemp(stage))) as place:
+        yield Cdk(place, assembly(stage))
 
 
 @pytest.fixture(scope="module")
-def clients(place: Place) -> Clients:
-    return clients_of(place)
+def sandbox(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
+    with own("sandbox", tmp_path_factory, assembly) as cdk:
+        yield cdk
+
+
+@pytest.fixture(scope="module")
+def production(
+    tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]
+) -> Iterator[Cdk]:
+    with own("production", tmp_path_factory, assembly) as cdk:
+        cdk("bootstrap")
+        assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
+        yield cdk
 
 
 # Service: (operation, the list in its answer, what names an item; "" where the item is the name)
@@ -97,12 +111,10 @@ def inventory(clients: Clients) -> set[str]:
     return found
 
 
-def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(
-    place: Place, clients: Clients, assembly: Callable[[str], Assembly]
-) -> None:
-    cdk = Cdk(place, assembly("sandbox"))
-    cdk("bootstrap")
-    command = [str(ROOT / "node_modules/.bin/cdk"), "deploy", "--all", "--app", str(cdk.assembly.path)]
+def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -> None:
+    place, clients = sandbox.place, clients_of(sandbox.place)
+    sandbox("bootstrap")
+    command = [str(ROOT / "node_modules/.bin/cdk"), "deploy", "--all", "--app", str(sandbox.assembly.path)]
     with subprocess.Popen(
         [*command, "--require-approval", "never"],
         cwd=place.folder / "work",
@@ -117,14 +129,12 @@ def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(
     wait_for(lambda: lifecycle.process(place) is None)
     lifecycle.start(place)
     assert not clients("cloudformation").describe_stacks()["Stacks"]
-    cdk("bootstrap")
-    assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
+    sandbox("bootstrap")
+    assert sandbox.deploy().count("✅") == len(sandbox.assembly.templates)
 
 
-def test_destroy_leaves_what_is_documented_and_nothing_else(
-    place: Place, clients: Clients, assembly: Callable[[str], Assembly]
-) -> None:
-    cdk = Cdk(place, assembly("sandbox"))
+def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> None:
+    clients = clients_of(sandbox.place)
     assert any("flights" in line for line in inventory(clients))
     buckets = clients("s3").list_buckets()["Buckets"]
     raw = next(bucket["Name"] for bucket in buckets if "-raw" in bucket["Name"])
@@ -136,7 +146,7 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(
 
     def run_cdk(arguments: list[str]) -> int:
         """On the assembly that is there: `make destroy` would synthesize it again."""
-        cdk(*(argument for argument in arguments if argument != "--no-notices"))
+        sandbox(*(argument for argument in arguments if argument != "--no-notices"))
         return 0
 
     assert destroy.main(["--stage", "sandbox", "--yes"], clients=clients, cdk=run_cdk) == 0
@@ -147,26 +157,48 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(
     assert {line for line in left if not line.startswith("kms")} == set()
 
 
-@pytest.mark.deep
-def test_production_deploys_reads_back_and_is_protected(
-    tmp_path, assembly: Callable[[str], Assembly]
-) -> None:
-    with lifecycle.running(new_place(tmp_path)) as place:
-        clients, cdk = clients_of(place), Cdk(place, assembly("production"))
-        cdk("bootstrap")
-        assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
-        assert "Number of stacks with differences: 0" in cdk("diff", "--all")
-        assert set(test_properties.differences(cdk.assembly, clients)) == set()
-        assert "TerminationProtection" in cdk("destroy", "--all", "--force", succeeds=False)
-        stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
-        for stack in stacks:
-            clients("cloudformation").update_termination_protection(
-                StackName=stack, EnableTerminationProtection=False
-            )
-        cdk("destroy", "--all", "--force")
-        left = {line for line in inventory(clients) if "flights" in line}
-        # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs.
-        assert {line.split()[0] for line in left} == {"s3", "sagemaker", "glue", "logs"}
+def test_production_deploys_and_reads_back(production: Cdk) -> None:
+    assert "Number of stacks with differences: 0" in production("diff", "--all")
+    assert set(test_properties.differences(production.assembly, clients_of(production.place))) == set()
+
+
+def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: Path) -> None:
+    """By the template's own rule, trigger and batch window; every step with the template's roles."""
+    clients = clients_of(production.place)
+    found = list(Deployment(production.assembly, clients("cloudformation")).resources())
+    [workflow] = [it.physical_id for it in found if it.type == "AWS::Glue::Workflow"]
+    [raw] = [
+        it.physical_id
+        for it in found
+        if it.type == "AWS::S3::Bucket" and it.logical_id.startswith("Raw") and "Logs" not in it.logical_id
+    ]
+    sent = [event for event in replay.events(flights=300) if event.fault is None]
+    for _ in replay.write(sent, f"s3://{raw}", batch_share=0.5, s3=clients("s3")):
+        continue
+    glue = clients("glue")
+
+    def run() -> Any:
+        return next(iter(glue.get_workflow_runs(Name=workflow)["Runs"]), {})
+
+    wait_for(lambda: run().get("Status") == "COMPLETED", seconds=240)
+    assert run()["WorkflowRunProperties"].keys() == {"aws:eventIds"}
+    statistics = run()["Statistics"]
+    assert statistics["SucceededActions"] == statistics["TotalActions"] == 4, glue.get_crawlers()
+    assert glue.get_table(DatabaseName="flights_production", Name="curated_flights")["Table"]
+
+
+def test_production_is_protected_and_keeps_its_data(production: Cdk) -> None:
+    clients = clients_of(production.place)
+    assert "TerminationProtection" in production("destroy", "--all", "--force", succeeds=False)
+    stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
+    for stack in stacks:
+        clients("cloudformation").update_termination_protection(
+            StackName=stack, EnableTerminationProtection=False
+        )
+    production("destroy", "--all", "--force")
+    left = {line for line in inventory(clients) if "flights" in line}
+    # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs.
+    assert {line.split()[0] for line in left} == {"s3", "sagemaker", "glue", "logs"}
 
 
 def of_cdk(line: str) -> bool:
