@@ -24,6 +24,7 @@ MAXIMUM_RECORDS = 1_000
 # Ours, in bytes: a flight takes less than 1,024. Kinesis allows a thousand times as much.
 MAXIMUM_RECORD_BYTES = 65_536
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _OPEN, _CLOSE = b'{"instances":[', b"]}"
 
 
@@ -133,7 +134,7 @@ def triage(batch: Sequence[Received], schema: Schema) -> Triage:
             found.duplicates.add(position)
             continue
         seen.add(event_id)
-        instance = json.dumps(validation.request(schema, record), separators=(",", ":")).encode()
+        instance = _ENCODER.encode(validation.request(schema, record)).encode()
         found.flights.append(Flight(position, event_id, str(record["event_time"]), instance))
     return found
 

@@ -7,6 +7,7 @@ Duplicates in different batches stay, with the same event id: without a table no
 
 import base64
 import datetime as dt
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from pipeline.schema import load
 
 logger = Logger()
 metrics = Metrics()
+_schema = functools.cache(load)  # read once a cold start
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     runtime, s3 = clients.client("sagemaker-runtime"), clients.client("s3")
     batch = receive(KinesisStreamEvent(event))
     settlement = stream_batch.settle(
-        batch, load(to.dataset), lambda flights: invoke_endpoint(runtime, to.endpoint_name, flights)
+        batch, _schema(to.dataset), lambda flights: invoke_endpoint(runtime, to.endpoint_name, flights)
     )
     _write(
         s3,

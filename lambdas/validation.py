@@ -37,7 +37,7 @@ class NotUtf8Error(MalformedError):
 def parse(data: bytes) -> dict[str, Any]:
     """The record's fields; raises `MalformedError`."""
     try:
-        record = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        record = _DECODER.decode(data.decode())
     except UnicodeDecodeError as error:
         raise NotUtf8Error(str(error)) from error
     except (ValueError, RecursionError) as error:  # a bomb of nested brackets ends in the second
@@ -71,6 +71,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
 
 
 def _fault(column: Column, value: object, *, required: bool) -> str | None:
@@ -116,6 +119,8 @@ def _is_time(text: str) -> bool:
 
 def _text(column: Column, value: object) -> str:
     """A value that is no string counts as its JSON text; white space around a number or a time is ignored."""
+    if type(value) is int:  # most values are; what follows would make the same of it, slowly
+        return str(value)
     text = value if isinstance(value, str) else json.dumps(value)
     return text if column.type == "string" else text.strip(" \t\n\r\f\v")
 

@@ -7,6 +7,7 @@ nothing else is certain to be installed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +135,7 @@ class Schema:
                 return column
         raise KeyError(name)
 
-    @property
+    @functools.cached_property  # the stream asks for every record
     def request_columns(self) -> tuple[Column, ...]:
         """The columns a prediction request carries: the sources of all features, in the features' order."""
         sources = {d.name: d.source for d in self.derived}
