@@ -25,7 +25,7 @@ SOURCES = (
     *("local/runner/*.py", "local/demo/*.py", "tests/local/cloud/test_deploy_lifecycle.py"),
 )
 SDK = {
-    "sagemaker/core/resources.py": ("Pipeline", "PipelineExecution", "Endpoint"),
+    "sagemaker/core/resources.py": ("Pipeline", "PipelineExecution", "Model", "EndpointConfig", "Endpoint"),
     "sagemaker/mlops/workflow/pipeline.py": ("Pipeline", "_PipelineExecution"),
 }
 # What CloudFormation calls for a resource: to make it, to read it, to change it, and to remove it.

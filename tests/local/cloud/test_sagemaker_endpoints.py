@@ -259,27 +259,55 @@ def test_the_aws_cli_invokes_an_endpoint(served: str, cloud: Place, tmp_path: Pa
 
 SDK = """
 import json, sys
-from sagemaker.core.resources import Endpoint
+from sagemaker.core.resources import Endpoint, EndpointConfig, Model, ModelPackage
+from sagemaker.core.shapes import ContainerDefinition, ProductionVariant
 
-endpoint = Endpoint.get(endpoint_name=sys.argv[1])
+package, role, name = sys.argv[1:]
+version = ModelPackage.get(model_package_name=package)
+container = ContainerDefinition(model_package_name=version.model_package_arn)
+model = Model.create(model_name=name, primary_container=container, execution_role_arn=role)
+variant = ProductionVariant(
+    variant_name="only", model_name=name, initial_instance_count=1, instance_type="ml.m5.large"
+)
+config = EndpointConfig.create(endpoint_config_name=name, production_variants=[variant])
+Endpoint.create(endpoint_name=name, endpoint_config_name=name)
+endpoint = Endpoint.get(endpoint_name=name)
 endpoint.wait_for_status("InService", poll=1, timeout=30)
 answer = endpoint.invoke(body="[1, 2]", content_type="application/json", accept="application/json")
-print(json.dumps([endpoint.endpoint_status, answer.body.read().decode()]))
+told = [version.model_approval_status, endpoint.endpoint_status, answer.body.read().decode()]
+endpoint.delete()
+endpoint.wait_for_delete(poll=1, timeout=30)
+config.delete()
+model.delete()
+print("\\n" + json.dumps(told))  # the wait ends without a new line
 """
 
 
 @pytest.mark.deep  # importing the SDK takes ten seconds
-def test_the_sdk_s_own_class_describes_and_invokes(served: str, cloud: Place) -> None:
+def test_the_sdk_s_own_classes_put_a_registered_version_in_service_and_invoke_it(
+    hosting: Hosting, cloud: Place
+) -> None:
+    name = f"sdk-{uuid.uuid4().hex[:8]}"
+    hosting.sagemaker.create_model_package_group(ModelPackageGroupName=name)
+    container = {"Image": "image:1", "ModelDataUrl": hosting.store(), "Environment": ENVIRONMENT}
+    specification = {"Containers": [container], "SupportedContentTypes": ["application/json"]}
+    package = hosting.sagemaker.create_model_package(
+        ModelPackageGroupName=name,
+        ModelApprovalStatus="Approved",
+        InferenceSpecification={**specification, "SupportedResponseMIMETypes": ["application/json"]},
+    )["ModelPackageArn"]
     told = subprocess.run(
-        [sys.executable, "-c", SDK, served],
+        [sys.executable, "-c", SDK, package, hosting.role, name],
         env=cloud.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
     assert told.returncode == 0, told.stderr
-    status, body = json.loads(told.stdout.splitlines()[-1])
-    assert (status, json.loads(body)) == ("InService", {"predictions": [2, 4]})
+    approval, status, body = json.loads(told.stdout.splitlines()[-1])
+    assert (approval, status, json.loads(body)) == ("Approved", "InService", {"predictions": [2, 4]})
+    assert hosting.sagemaker.list_endpoints(NameContains=name)["Endpoints"] == []
+    assert hosting.sagemaker.list_models(NameContains=name)["Models"] == []
 
 
 def test_an_update_replaces_the_fleet_and_keeps_answering(hosting: Hosting) -> None:
