@@ -32,8 +32,8 @@ demo: .venv/.local .venv-cloud/.installed node_modules/.package-lock.json ## the
 curate: .venv/.local ## the Spark job alone (ARGS="--raw out/raw --out out/lake --schema flights")
 	@$(BIN)/python -m local.spark $(ARGS)
 
-cost: .venv/.synth ## what each stack costs, idle and with a model in service
-	@$(BIN)/python -m tools.cost $(ARGS)
+cost: .venv/.synth ## what each stack costs, idle and with a model in service (both stages, or the STAGE that is given)
+	@$(BIN)/python -m tools.cost $(if $(filter file,$(origin STAGE)),,--stage $(STAGE)) $(ARGS)
 
 # --- what a maintainer runs -----------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,21 @@ class Prices:
 
     table: Mapping[str, Any]
 
+    @property
+    def noted(self) -> str:
+        """The date on which the prices were noted; the first and the last, if there are several."""
+        dates = [entry["date"] for entry in (*self.table["price"].values(), *self.table["usage"])]
+        return " to ".join(dict.fromkeys(f"{day}" for day in (min(dates), max(dates))))
+
     def hourly(self, what: str, where: str) -> float:
-        """Dollars an hour."""
+        """Dollars an hour. Raises `CostError` for an instance type that nobody has noted."""
         if what not in self.table["price"]:
-            raise CostError(f"{where}: tools/prices.toml has no price for {what!r}. Add it under [price].")
+            raise CostError(
+                f"{where}: tools/prices.toml has no price for {what}.\nAdd this line there, under [price], with its dollars "
+                f"an hour on demand in {self.table['region']} (Real-Time Inference, Processing or Training, on "
+                "https://aws.amazon.com/sagemaker/ai/pricing/):\n"
+                f'"{what}" = {{ usd = ..., per = "hour", date = {datetime.now(UTC).date()}, source = "Amazon SageMaker AI Pricing" }}'
+            )
         entry = self.table["price"][what]
         return float(entry["usd"]) / HOURS[entry["per"]]
 
@@ -298,7 +310,7 @@ def as_json(bills: Iterable[Bill], prices: Prices) -> dict[str, Any]:
     """The figures for programs; dollars, days, and months of 730 hours."""
     return {
         "region": prices.table["region"],
-        "prices_of": prices.table["date"],
+        "prices_of": prices.noted,
         "stages": {
             one.stage: {
                 "stacks": {
@@ -322,7 +334,7 @@ def as_text(one: Bill, prices: Prices) -> str:
     """The figures for people."""
     month = HOURS["month"] / 24
     rows = [
-        f"Stage {one.stage}: US dollars in {prices.table['region']}, list prices of {prices.table['date']}",
+        f"Stage {one.stage}: US dollars in {prices.table['region']}, list prices of {prices.noted}",
         "",
     ]
     rows.append(f"{'':<14}{'before the first approval':>28}{'with a model in service':>28}")

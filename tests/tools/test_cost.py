@@ -2,15 +2,18 @@
 
 import copy
 import json
+import os
+import subprocess
 import tomllib
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tools import cost
-from tools.assembly import Assembly, SynthError, Template
+from tools.assembly import ROOT, Assembly, SynthError, Template
 
 PRICES = cost.load_prices()
 
@@ -84,13 +87,21 @@ def test_an_endpoint_costs_what_its_mapping_says() -> None:
     assert a_day(FLEET, with_model=True, **HAS_MODEL) == pytest.approx(3 * 0.115 * 24)
 
 
-def test_an_instance_without_a_price_is_an_error_that_says_where_to_write_it() -> None:
+def test_an_instance_without_a_price_is_an_error_that_says_what_to_write_and_where() -> None:
     sections = copy.deepcopy(HAS_MODEL)
     sections["Mappings"]["Fleet"]["sandbox"]["InstanceType"] = "ml.p9.48xlarge"
-    with pytest.raises(
-        cost.CostError, match=r"Stack/Endpoint: tools/prices.toml has no price for 'ml.p9.48xlarge'"
-    ):
+    with pytest.raises(cost.CostError) as raised:
         a_day(FLEET, **sections)
+    problem, remedy, line = str(raised.value).split("\n")
+    assert problem == "Stack/Endpoint: tools/prices.toml has no price for ml.p9.48xlarge."
+    assert "under [price]" in remedy
+    assert "https://aws.amazon.com/sagemaker/ai/pricing/" in remedy
+    assert "us-east-1" in remedy
+    written = tomllib.loads(f"[price]\n{line.replace('...', '9.9')}")
+    prices = cost.Prices({**PRICES.table, "price": {**PRICES.table["price"], **written["price"]}})
+    made = cost.bill(assembly_of(FLEET, **sections), prices)
+    assert made.a_day(with_model=True) == pytest.approx(3 * 9.9 * 24)
+    assert written["price"]["ml.p9.48xlarge"].keys() == PRICES.table["price"]["ml.m5.large"].keys()
 
 
 def test_an_unknown_type_is_an_error() -> None:
@@ -167,6 +178,15 @@ def test_a_stream_is_paid_for_by_mode_shards_and_retention(
     assert a_day({"Stream": stream}) == pytest.approx(24 * hourly)
 
 
+@pytest.mark.parametrize(("each", "usd", "what"), [(True, 6, "used (3)"), (False, 2, "used")])
+def test_what_is_paid_for_by_use_is_counted_each_or_once(each: bool, usd: float, what: str) -> None:  # noqa: FBT001
+    entry = {"type": "AWS::SQS::Queue", "what": "used", "assumed": "some", "usd": 2, "each": each}
+    prices = cost.Prices({**PRICES.table, "usage": [entry]})
+    queues = {name: resource("AWS::SQS::Queue") for name in "ABC"}
+    (use,) = cost.bill(assembly_of(queues), prices).usage
+    assert (use.usd, use.what) == (usd, what)
+
+
 def test_runs_are_priced_from_the_template_and_kept_out_of_the_totals() -> None:
     job = resource("AWS::Glue::Job", Command={"Name": "glueetl"}, WorkerType="G.2X", NumberOfWorkers=3)
     shell = resource("AWS::Glue::Job", Command={"Name": "pythonshell"}, MaxCapacity=0.0625)
@@ -222,13 +242,25 @@ def test_an_unknown_condition_is_an_error() -> None:
         cost.View(Template("Stack", {}), {}).holds({"Fn::Sometimes": []})
 
 
-def test_every_price_states_unit_and_source() -> None:
+def test_every_price_states_unit_date_and_source() -> None:
     table = tomllib.loads(cost.PRICES.read_text())
-    assert {"region", "date", "currency"} <= table.keys()
+    assert (table["region"], table["currency"]) == ("us-east-1", "USD")
     for entry in (*table["price"].values(), *table["usage"]):
         assert entry["usd"] > 0
+        assert isinstance(entry["date"], date)
         assert "Pricing" in entry["source"]
+        assert "region" not in entry, "the file is of one region"
     assert all(entry["per"] in cost.HOURS for entry in table["price"].values())
+
+
+def test_the_dates_of_the_prices_are_shown() -> None:
+    assert f"list prices of {PRICES.noted};" in (ROOT / "README.md").read_text()
+    later = {"later": {"usd": 1, "per": "hour", "date": date(2030, 1, 2)}}
+    prices = cost.Prices({**PRICES.table, "price": {**PRICES.table["price"], **later}})
+    assert prices.noted == "2025-06-30 to 2030-01-02"
+    shown = cost.as_text(cost.Bill("sandbox", (), (), ()), prices)
+    assert "US dollars in us-east-1, list prices of 2025-06-30 to 2030-01-02\n" in shown
+    assert cost.as_json([], prices)["prices_of"] == "2025-06-30 to 2030-01-02"
 
 
 def test_the_command_prints_stacks_totals_and_assumptions(
@@ -245,6 +277,27 @@ def test_the_command_prints_stacks_totals_and_assumptions(
     stacks = figures["stages"]["production"]["stacks"].values()
     total = sum(stack["with_model_usd_a_day"] for stack in stacks)
     assert total == pytest.approx(figures["stages"]["production"]["with_model_usd_a_day"], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "ran"),
+    [
+        ([], "tools.cost"),
+        (["STAGE=production"], "tools.cost --stage production"),
+        (["STAGE=sandbox", "ARGS=--json"], "tools.cost --stage sandbox --json"),
+    ],
+)
+def test_make_cost_shows_the_stage_that_is_given_and_both_without(given: list[str], ran: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "cost", *given],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command = done.stdout.splitlines()[-1]
+    assert " ".join(command.split()).endswith(f"/python -m {ran}")
 
 
 def test_the_command_passes_on_why_the_app_did_not_synthesize(

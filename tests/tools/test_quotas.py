@@ -28,6 +28,14 @@ def test_an_endpoint_needs_twice_its_largest_fleet(stage):
     assert endpoint.quota == f"{config.serving.instance_type} for endpoint usage"
 
 
+@pytest.mark.parametrize(("estimator", "jobs"), [("xgboost", 2), ("linear", 1)])
+def test_a_baseline_trains_beside_xgboost_alone(estimator, jobs):
+    config = aws.load_config("sandbox")
+    training = config.training.model_copy(update={"estimator": estimator})
+    needs = quotas.needs(config.model_copy(update={"training": training}))
+    assert [need.count for need in needs if "training job" in need.quota] == [jobs]
+
+
 def test_enough_quota_ends_with_zero(capsys):
     enough = {need.quota: float(need.count) for need in quotas.needs(aws.load_config("sandbox"))}
     assert quotas.main([], client=service_quotas(enough)) == 0
