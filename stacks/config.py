@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -46,8 +47,20 @@ REMEDIES = {
 FILE = "cdk.json"
 DEPLOYMENT_TAG = "deployment"
 
+# What the CDK CLI itself keeps in the context under a name without a colon or a slash.
+CLI_KEYS = ("acknowledged-issue-numbers", "cli-telemetry")
+
+
+def _whole(value: object) -> object:
+    # A Literal takes what is equal to a member, and in Python 1 == 1.0 == True.
+    if type(value) is not int:
+        raise ValueError("must be a whole number")
+    return value
+
+
+WholeNumber = BeforeValidator(_whole)
 # The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
-LogDays = Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731]
+LogDays = Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], WholeNumber]
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
 Percent = Annotated[int, Field(ge=1, le=100)]
@@ -146,7 +159,7 @@ class TrainingConfig(Section):
     estimator: Literal["xgboost", "linear"]
     processing_instance_type: InstanceType
     training_instance_type: InstanceType
-    instance_count: Literal[1]
+    instance_count: Annotated[Literal[1], WholeNumber]
     volume_size_gib: int = Field(ge=1, le=1024)
     max_runtime_seconds: int = Field(ge=60, le=432_000)
     minimum_auc: float = Field(ge=0.5)
@@ -239,7 +252,7 @@ class AlarmConfig(Section):
     error_percent: float = Field(gt=0, le=100)
     latency_milliseconds: int = Field(ge=1, le=60_000)
     # SageMaker publishes endpoint metrics once a minute: a shorter period would only ever find missing data.
-    period_seconds: Literal[60, 120, 180, 240, 300]
+    period_seconds: Annotated[Literal[60, 120, 180, 240, 300], WholeNumber]
     evaluation_periods: int = Field(ge=1, le=10)
 
 
@@ -400,6 +413,12 @@ def load(context: Mapping[str, Any]) -> Config:
         raise ConfigError(
             f"no context: the CDK CLI passes that of {FILE} to app.py. Run: npx cdk synth, or make synth."
         )
+    for key in context:
+        if not {":", "/"} & set(key) and key not in ("stage", "stages", *CLI_KEYS):
+            raise ConfigError(
+                f"{FILE}: context.{key} = {json.dumps(context[key])}: unknown key. The command line takes -c stage=…; "
+                f"all else is changed in {FILE}."
+            )
     stage = context.get("stage")
     if stage not in STAGES:
         raise ConfigError(

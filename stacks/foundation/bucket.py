@@ -73,6 +73,20 @@ class DataBucket(s3.Bucket):
             removal_policy=removal_policy(settings),
         )
 
+    def _expire(self, days: int, **prefixes: str) -> None:
+        for name, prefix in prefixes.items():
+            self.add_lifecycle_rule(id=name, prefix=prefix, expiration=cdk.Duration.days(days))
+
+
+class CuratedBucket(DataBucket):
+    """Tables and reports for good; answers given and rows refused, which may hold personal data, for a time (Task 4.3)."""
+
+    def __init__(
+        self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
+    ) -> None:
+        super().__init__(scope, id, key=key, logs=logs, settings=settings)
+        self._expire(settings.working_data_days, Predictions="predictions/", Quarantine="quarantine/")
+
 
 class ArtifactsBucket(DataBucket):
     """Models for good, and for a time what only served to make or watch them (Task 4.2: cost of storage).
@@ -84,23 +98,27 @@ class ArtifactsBucket(DataBucket):
         self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
     ) -> None:
         super().__init__(scope, id, key=key, logs=logs, settings=settings)
-        for name, prefix in (("Captured", "datacapture/"), ("DataSets", "pipeline/Prepare/")):
-            self.add_lifecycle_rule(
-                id=name, prefix=prefix, expiration=cdk.Duration.days(settings.working_data_days)
-            )
+        self._expire(settings.working_data_days, Captured="datacapture/", DataSets="pipeline/Prepare/")
 
 
 class RawBucket(DataBucket):
-    """Where data arrives: it is kept for a time, and EventBridge hears of each new object (Task 1.1).
+    """Where data arrives: events are kept for a time, and EventBridge hears of each new object (Task 1.1).
 
-    Transfer Acceleration, by config, shortens uploads from far away; it costs extra for each GB.
+    The tables to join (`reference/`) stay: nobody sends them again, and without them the ETL cannot run. Transfer Acceleration, by config, shortens uploads from far away; it costs extra for each GB.
     """
 
     def __init__(
         self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
     ) -> None:
         super().__init__(scope, id, key=key, logs=logs, settings=settings)
-        self.add_lifecycle_rule(id="Expire", expiration=cdk.Duration.days(settings.raw_retention_days))
+        self._expire(
+            settings.raw_retention_days,
+            Uploads="batch/",
+            Stream="stream/",
+            StreamErrors="stream-errors/",
+            GivenUp="aws/lambda/",
+            Quarantine="quarantine/",
+        )
         resource = cast("s3.CfnBucket", self.node.default_child)
         # Set on the L1, because the L2's `event_bridge_enabled` deploys a custom resource with a function of its own.
         resource.notification_configuration = s3.CfnBucket.NotificationConfigurationProperty(

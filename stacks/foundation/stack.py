@@ -6,7 +6,7 @@ from constructs import Construct
 
 from stacks.base import BaseStack
 from stacks.config import Config
-from stacks.foundation.bucket import ArtifactsBucket, DataBucket, LogsBucket, RawBucket
+from stacks.foundation.bucket import ArtifactsBucket, CuratedBucket, LogsBucket, RawBucket
 from stacks.foundation.catalog import Catalog
 from stacks.foundation.key import DataKey
 from stacks.foundation.model_role import ModelRole
@@ -26,7 +26,7 @@ class Foundation(BaseStack):
         self.key = DataKey(self, "Key", config=config)
         self.logs = LogsBucket(self, "Logs", settings=settings)
         self.raw = RawBucket(self, "Raw", key=self.key, logs=self.logs, settings=settings)
-        self.curated = DataBucket(self, "Curated", key=self.key, logs=self.logs, settings=settings)
+        self.curated = CuratedBucket(self, "Curated", key=self.key, logs=self.logs, settings=settings)
         self.artifacts = ArtifactsBucket(self, "Artifacts", key=self.key, logs=self.logs, settings=settings)
 
         catalog = Catalog(self, "Catalog", config=config, key=self.key)

@@ -7,10 +7,12 @@ from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_events as events
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
 from stacks.config import Config
+from stacks.dead_letters import DeadLetters
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
 from stacks.processing.stack import Processing
@@ -122,10 +124,13 @@ class FailureRules(Construct):
     account's EventBridge.
     """
 
-    def __init__(self, scope: Construct, id: str, *, table: Sequence[Failure], topic: sns.ITopic) -> None:
+    def __init__(
+        self, scope: Construct, id: str, *, table: Sequence[Failure], topic: sns.ITopic, key: kms.IKey
+    ) -> None:
         super().__init__(scope, id)
+        self.dead_letters = DeadLetters(self, "DeadLetters", key=key)
         for failure in table:
-            events.CfnRule(
+            rule = events.CfnRule(
                 self,
                 failure.id,
                 description=failure.meaning,
@@ -138,6 +143,9 @@ class FailureRules(Construct):
                     events.CfnRule.TargetProperty(
                         id="Topic",
                         arn=topic.topic_arn,
+                        dead_letter_config=events.CfnRule.DeadLetterConfigProperty(
+                            arn=self.dead_letters.queue_arn
+                        ),
                         input_transformer=events.CfnRule.InputTransformerProperty(
                             input_paths_map={"time": "$.time", "detail": "$.detail"},
                             input_template=json.dumps(f"{failure.meaning}\n\n<time>\n<detail>"),
@@ -145,3 +153,4 @@ class FailureRules(Construct):
                     )
                 ],
             )
+            self.dead_letters.accept_from(rule)

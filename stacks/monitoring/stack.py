@@ -38,9 +38,14 @@ class Monitoring(BaseStack):
         table = failures(
             self, config=config, foundation=foundation, ingestion=ingestion, processing=processing
         )
-        FailureRules(self, "Failures", table=table, topic=self.topic)
+        rules = FailureRules(self, "Failures", table=table, topic=self.topic, key=foundation.key)
         metrics = Metrics(config=config, ingestion=ingestion, processing=processing)
-        queues = (processing.dead_letters, training.dead_letters, *release.dead_letters)
+        queues = (
+            processing.dead_letters,
+            training.dead_letters,
+            *release.dead_letters,
+            rules.dead_letters,
+        )
         waiting = [metrics.dead_letters(queue) for queue in queues]
         Alarms(
             self,

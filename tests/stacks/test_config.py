@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,14 @@ def refusal(changed: dict[str, Any]) -> str:
     with pytest.raises(config.ConfigError) as caught:
         config.load(changed)
     return str(caught.value)
+
+
+def complaint(changed: dict[str, Any]) -> str:
+    try:
+        config.load(changed)
+    except config.ConfigError as error:
+        return str(error)
+    return ""
 
 
 def leaves(node: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
@@ -121,39 +130,100 @@ def test_a_section_must_be_an_object(path: KeyPath) -> None:
     )
 
 
+# Every number and its limits: those of AWS's API, or of ours where AWS would accept what cannot work.
+LIMITS: dict[str, tuple[float, float | None]] = {
+    "foundation.availability_zones": (2, 3),
+    "foundation.raw_retention_days": (1, 3650),
+    "foundation.noncurrent_version_days": (1, 365),
+    "foundation.access_log_days": (1, 3650),
+    "foundation.working_data_days": (30, 3650),
+    "foundation.key_pending_window_days": (7, 30),
+    "ingestion.shard_count": (1, 100),
+    "ingestion.stream_retention_hours": (24, 8760),
+    "ingestion.firehose_buffer_seconds": (60, 900),
+    "ingestion.firehose_buffer_mib": (1, 128),
+    "ingestion.consumer_batch_size": (1, 10_000),
+    "ingestion.consumer_batching_window_seconds": (0, 300),
+    "ingestion.consumer_retry_attempts": (0, 100),
+    "ingestion.consumer_max_record_age_seconds": (60, 604_800),
+    "ingestion.consumer_parallelization_factor": (1, 10),
+    "ingestion.consumer_timeout_seconds": (3, 900),
+    "ingestion.consumer_memory_mib": (128, 10_240),
+    "processing.number_of_workers": (2, 100),
+    "processing.job_timeout_minutes": (5, 2880),
+    "processing.job_max_retries": (0, 3),
+    "processing.upload_batch_size": (1, 100),
+    "processing.upload_batch_window_seconds": (1, 900),
+    "processing.maximum_quarantined_percent": (0, 100),
+    "training.volume_size_gib": (1, 1024),
+    "training.max_runtime_seconds": (60, 432_000),
+    "training.minimum_auc": (0.5, 0.999),
+    "training.maximum_rmse": (0.001, None),
+    "serving.instance_count": (1, 50),
+    "serving.data_capture_percent": (1, 100),
+    "serving.rollout.canary_percent": (5, 50),
+    "serving.rollout.wait_seconds": (0, 3600),
+    "serving.termination_wait_seconds": (0, 3600),
+    "serving.timeout_seconds": (600, 28_800),
+    "serving.alarms.error_percent": (0.001, 100),
+    "serving.alarms.latency_milliseconds": (1, 60_000),
+    "serving.alarms.evaluation_periods": (1, 10),
+    "serving.autoscaling.maximum_instances": (1, 100),
+    "serving.autoscaling.invocations_per_instance": (1, None),
+    "serving.autoscaling.scale_in_cooldown_seconds": (0, 3600),
+    "serving.autoscaling.scale_out_cooldown_seconds": (0, 3600),
+    "monitoring.monthly_budget_usd": (1, None),
+    "monitoring.budget_alert_percent": (1, 100),
+}
+# Numbers that take a few values only.
+LISTED = {
+    "foundation.log_retention_days": (7, 8),
+    "training.instance_count": (1, 2),
+    "serving.alarms.period_seconds": (60, 10),
+}
+
+
+def test_every_number_has_its_limits_below() -> None:
+    assert {".".join(path) for path in NUMBERS} == LIMITS.keys() | LISTED.keys()
+
+
+@pytest.mark.parametrize("path", LIMITS)
+def test_a_number_beyond_its_limits_is_refused_and_the_limit_is_not(path: str) -> None:
+    low, high = LIMITS[path]
+    step = 1 if isinstance(low, int) else 0.001
+    for value in (low - step, math.inf if high is None else high + step):
+        message = refusal(edited("sandbox", path, value))
+        assert message.startswith(f"cdk.json: context.stages.sandbox.{path} = ")
+        assert "\n" not in message
+    for value in (low, 10**9 if high is None else high):
+        # Another knob may not go with it: then the complaint names the section.
+        assert not complaint(edited("sandbox", path, value)).startswith(
+            f"cdk.json: context.stages.sandbox.{path} = "
+        )
+
+
+@pytest.mark.parametrize(("path", "values"), LISTED.items())
+def test_a_listed_number_is_taken_as_itself_only(path: str, values: tuple[int, int]) -> None:
+    taken, other = values
+    config.load(edited("sandbox", path, taken))
+    for value in (other, float(taken), True):
+        message = refusal(edited("sandbox", path, value))
+        assert message.startswith(f"cdk.json: context.stages.sandbox.{path} = {json.dumps(value)}: must be ")
+
+
 # One row a rule of AWS (or of ours, where AWS would accept what cannot work): key, value just outside, what is said.
 OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("name", "Flights", "must match"),
     ("name", "a" * 21, "must match"),
     ("dataset", "../flights", "must match"),
     ("dataset", "nope", "no such schema file. Schemas in pipeline/schemas/: flights"),
-    ("foundation.availability_zones", 1, "greater than or equal to 2"),
-    ("foundation.availability_zones", 4, "less than or equal to 3"),
     ("foundation.log_retention_days", 8, "must be 1, 3, 5, 7"),
-    ("foundation.key_pending_window_days", 6, "greater than or equal to 7"),
-    ("foundation.key_pending_window_days", 31, "less than or equal to 30"),
-    ("foundation.raw_retention_days", 0, "greater than or equal to 1"),
     ("ingestion.stream_mode", "AUTO", "must be 'PROVISIONED' or 'ON_DEMAND'"),
-    ("ingestion.stream_retention_hours", 23, "greater than or equal to 24"),
-    ("ingestion.stream_retention_hours", 8761, "less than or equal to 8760"),
-    ("ingestion.firehose_buffer_seconds", 901, "less than or equal to 900"),
-    ("ingestion.firehose_buffer_mib", 129, "less than or equal to 128"),
-    ("ingestion.consumer_batch_size", 10_001, "less than or equal to 10000"),
-    ("ingestion.consumer_batching_window_seconds", 301, "less than or equal to 300"),
-    ("ingestion.consumer_max_record_age_seconds", 604_801, "less than or equal to 604800"),
-    ("ingestion.consumer_timeout_seconds", 901, "less than or equal to 900"),
-    ("ingestion.consumer_memory_mib", 127, "greater than or equal to 128"),
     ("processing.worker_type", "G.1X", "must be 'G_1X', 'G_2X' or 'G_4X'"),
-    ("processing.number_of_workers", 1, "greater than or equal to 2"),
-    ("processing.upload_batch_window_seconds", 901, "less than or equal to 900"),
-    ("processing.maximum_quarantined_percent", 100.5, "less than or equal to 100"),
     ("training.problem_type", "ranking", "must be 'classification' or 'regression'"),
     ("training.estimator", "torch", "must be 'xgboost' or 'linear'"),
     ("training.training_instance_type", "m5.large", "must match"),
-    ("training.max_runtime_seconds", 432_001, "less than or equal to 432000"),
-    ("training.minimum_auc", 0.49, "greater than or equal to 0.5"),
     ("training.minimum_auc", 1.0, "AUC is below 1"),
-    ("training.maximum_rmse", 0, "greater than 0"),
     ("training.maximum_rmse", float("nan"), "must be"),
     ("training.schedule", "daily", "must match"),
     ("training.schedule", "rate(0 days)", "must match"),
@@ -201,10 +271,6 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("serving.instance_type", "ml.m6g.large", "needs an x86 instance"),
     ("serving.instance_type", "ml.m5.gigantic", "no registered model declares it"),
     ("serving.instance_type", "ml.c7i-flex.xlarge", "no registered model declares it"),
-    ("serving.data_capture_percent", 101, "less than or equal to 100"),
-    ("serving.rollout.canary_percent", 51, "less than or equal to 50"),
-    ("serving.rollout.canary_percent", 4, "greater than or equal to 5"),
-    ("serving.rollout.wait_seconds", 3601, "less than or equal to 3600"),
     ("serving.rollout.strategy", "ROLLING", "must be one of CANARY, LINEAR, ALL_AT_ONCE"),
     (
         "serving.rollout",
@@ -216,14 +282,8 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
         {"strategy": "LINEAR", "step_percent": 51, "wait_seconds": 300},
         "less than or equal to 50",
     ),
-    ("serving.termination_wait_seconds", 3601, "less than or equal to 3600"),
-    ("serving.timeout_seconds", 599, "greater than or equal to 600"),
-    ("serving.timeout_seconds", 28_801, "less than or equal to 28800"),
-    ("serving.alarms.error_percent", 0, "greater than 0"),
     ("serving.alarms.period_seconds", 10, "must be 60"),
     ("monitoring.alarm_email", "nobody", "must match"),
-    ("monitoring.monthly_budget_usd", 0, "greater than or equal to 1"),
-    ("monitoring.budget_alert_percent", 0, "greater than or equal to 1"),
 ]
 
 
@@ -250,6 +310,7 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "a LINEAR rollout needs at least 2 instances",
     ),
     ({"serving.rollout.wait_seconds": 119}, "shorter than the alarms' evaluation window of 60 s x 2"),
+    ({"serving.alarms.evaluation_periods": 6}, "shorter than the alarms' evaluation window of 60 s x 6"),
     ({"serving.timeout_seconds": 660}, "waits add up to 660 s, which is not less than timeout_seconds = 660"),
     (
         {
@@ -353,6 +414,18 @@ def test_a_wrong_stage_is_refused(changed: dict[str, Any], said: str) -> None:
     message = refusal(changed)
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("key", ["Stage", "stagee", "stages.sandbox.serving.instance_count"])
+def test_a_key_of_the_command_line_that_nothing_reads_is_refused(key: str) -> None:
+    message = refusal({**context("sandbox"), key: "1"})
+    assert message.startswith(f'cdk.json: context.{key} = "1": unknown key.')
+    assert "\n" not in message
+
+
+def test_what_the_cli_keeps_in_the_context_is_its_own() -> None:
+    kept = {"acknowledged-issue-numbers": [1], "aws:cdk:bundling-stacks": ["**"], "cli-telemetry": False}
+    assert config.load({**context("sandbox"), **kept}).stage == "sandbox"
 
 
 def test_no_context_at_all_means_that_the_cli_was_left_out() -> None:

@@ -39,7 +39,7 @@ def test_the_raw_bucket_tells_eventbridge(each_assembly: Assembly) -> None:
     assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
-def test_raw_data_captured_requests_and_data_sets_expire_tables_and_models_do_not(
+def test_events_working_data_and_what_may_be_personal_expire_tables_and_models_do_not(
     each_assembly: Assembly,
 ) -> None:
     settings = load(context(each_assembly.stage)).foundation
@@ -52,9 +52,10 @@ def test_raw_data_captured_requests_and_data_sets_expire_tables_and_models_do_no
         }
 
     days = settings.working_data_days
-    assert expiring("Raw") == {"": settings.raw_retention_days}
+    events = ("batch/", "stream/", "stream-errors/", "aws/lambda/", "quarantine/")
+    assert expiring("Raw") == dict.fromkeys(events, settings.raw_retention_days)
     assert expiring("Artifacts") == {"datacapture/": days, "pipeline/Prepare/": days}
-    assert expiring("Curated") == {}
+    assert expiring("Curated") == {"predictions/": days, "quarantine/": days}
 
 
 def test_old_versions_and_abandoned_uploads_expire_everywhere(each_assembly: Assembly) -> None:

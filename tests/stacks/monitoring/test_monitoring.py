@@ -98,6 +98,17 @@ def test_the_stream_may_not_refuse_more_than_the_quality_gate(each_assembly: Ass
     assert _alarm(each_assembly, "RecordsRefused")["Threshold"] == limit
 
 
+def test_what_a_rule_cannot_deliver_is_kept(each_assembly: Assembly) -> None:
+    without = [
+        name
+        for template in each_assembly.templates.values()
+        for name, rule in template.resources("AWS::Events::Rule").items()
+        for target in rule["Properties"]["Targets"]
+        if "DeadLetterConfig" not in target
+    ]
+    assert without == []
+
+
 def test_every_dead_letter_queue_is_watched(each_assembly: Assembly) -> None:
     resolver = Resolver(each_assembly, each_assembly.template("Monitoring"))
     watched = {
