@@ -21,6 +21,7 @@ import pyarrow as pa
 from pipeline import archive, curated, metrics, plots, predictors, schema, step
 from pipeline.features import Array, FeatureError, Transform
 from pipeline.metrics import Metrics
+from pipeline.prepare import check_classes
 from pipeline.schema import ProblemType, Schema
 from pipeline.step import StepError
 
@@ -95,6 +96,8 @@ def main(argv: Sequence[str]) -> None:
     data = schema.load(options.schema)
     test = curated.read(options.test, data)
     labels = curated.label(test, data, options.problem_type)
+    if options.problem_type == "classification":
+        check_classes(labels, "test")
     folders = {"evaluation": options.model} | ({"baseline": options.baseline} if options.baseline else {})
     found: dict[str, Evaluation] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -82,6 +82,12 @@ def train(
     model: xgboost.Booster | dict[str, Any]
     if estimator == "xgboost":
         model = estimators.fit_xgboost(first, validation, problem_type, parameters)
+        if not model.get_score():
+            raise StepError(
+                f"hyperparameter min_child_weight = {parameters['min_child_weight']:g}: no tree splits the {len(first.y)} "
+                "training rows, so the model would answer every record alike. Lower min_child_weight (XGBoost's own "
+                "default is 1), or bring more rows, or features that vary."
+            )
         predict = predictors.boosted(model)
     else:
         model = estimators.fit_linear(first, validation, problem_type, parameters)

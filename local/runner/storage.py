@@ -94,5 +94,5 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar archive below `folder`; `StorageError` if it is none, or if a member would leave the folder."""
     try:
         unpack_archive(archive, folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, OSError) as error:
         raise StorageError(f"{archive.name}: cannot be unpacked ({error}).") from None

@@ -126,6 +126,7 @@ def test_a_package_of_several_containers_is_refused(clients) -> None:
         (archive({"../outside.txt": "x"}), "not a plain file inside"),
         (archive({"/outside.txt": "x"}), "not a plain file inside"),
         (b"not an archive", "cannot be unpacked"),
+        (archive(FILES)[:-20], "cannot be unpacked"),
     ],
 )
 def test_a_bad_archive_is_refused(clients, tmp_path: Path, body: bytes, message: str) -> None:

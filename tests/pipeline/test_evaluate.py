@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -135,6 +136,10 @@ def test_a_missing_broken_or_foreign_archive_is_named(prepared: Prepared, tmp_pa
     assert "model.tar.gz: cannot be unpacked" in refuse(prepared, tmp_path, tmp_path / "out")
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as packed:
         packed.add(prepared.transform / "summary.json", "summary.json")
+    whole = (tmp_path / "model.tar.gz").read_bytes()
+    (tmp_path / "model.tar.gz").write_bytes(whole[:-20])
+    assert "model.tar.gz: cannot be unpacked" in refuse(prepared, tmp_path, tmp_path / "out")
+    (tmp_path / "model.tar.gz").write_bytes(whole)
     assert "holds no metadata.json" in refuse(prepared, tmp_path, tmp_path / "out")
 
 
@@ -143,6 +148,24 @@ def test_a_model_without_its_trees_is_refused(prepared: Prepared, linear_model: 
         for name in ("metadata.json", "transform.json"):
             packed.add(linear_model / name, name)
     assert "neither model.json nor linear.json" in refuse(prepared, tmp_path, tmp_path / "out")
+
+
+def test_a_test_split_of_one_class_is_refused(prepared: Prepared, linear_model: Path, tmp_path: Path) -> None:
+    table = pq.read_table(prepared.test / "data.parquet")
+    late = pa.array([60] * table.num_rows, table.schema.field("arr_delay").type)
+    test = tmp_path / "test"
+    test.mkdir()
+    pq.write_table(
+        table.set_column(table.column_names.index("arr_delay"), "arr_delay", late), test / "data.parquet"
+    )
+    packed = archive(linear_model, tmp_path / "m")
+    assert f"test split: all {table.num_rows} labels are 1. Both classes are needed" in refuse(
+        prepared._replace(test=test), packed, tmp_path / "out"
+    )
+    regression = ["--problem-type=regression"]
+    assert "trained for classification" in refuse(
+        prepared._replace(test=test), packed, tmp_path / "out", *regression
+    )
 
 
 def test_an_empty_test_split_is_refused(prepared: Prepared, linear_model: Path, tmp_path: Path) -> None:

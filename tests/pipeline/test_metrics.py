@@ -34,7 +34,13 @@ def test_classification_metrics_follow_from_the_confusion_matrix() -> None:
     assert value(found, "false_positive_rate") == pytest.approx(fp / (fp + tn))
     assert value(found, "true_negative_rate") == pytest.approx(tn / (fp + tn))
     assert value(found, "false_negative_rate") == pytest.approx(fn / (fn + tp))
-    assert value(found, "accuracy_best_constant_classifier") == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("rare", [0.0, 1.0])
+def test_the_best_constant_classifier_answers_the_more_frequent_class(rare: float) -> None:
+    labels = np.array([rare, 1 - rare, 1 - rare, 1 - rare])
+    found = metrics.classification_values(labels, SCORES[:4], threshold=0.5)
+    assert found["accuracy_best_constant_classifier"] == pytest.approx(0.75)
 
 
 def test_a_score_at_the_threshold_is_positive() -> None:

@@ -110,12 +110,18 @@ def test_a_regression_label_is_the_delay_itself(curated_dir: Path, tmp_path: Pat
     assert labels.max() > 60
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize(("delay", "which"), [(0, "0"), (90, "1")])
-def test_one_class_only_is_refused(flights: pa.Table, flights_schema: Schema, delay: int, which: str) -> None:
-    at = flights.column_names.index("arr_delay")
-    table = flights.set_column(at, "arr_delay", pa.array([delay] * flights.num_rows, pa.int64()))
-    ordered = table.sort_by("time_hour")
-    with pytest.raises(StepError, match=f"train split: all .* labels are {which}. Both classes are needed"):
+def test_one_class_only_in_any_split_is_refused(
+    flights: pa.Table, flights_schema: Schema, split: str, delay: int, which: str
+) -> None:
+    ordered = flights.sort_by("time_hour")
+    times = ordered.column("time_hour").to_numpy().astype("datetime64[s]")
+    delays = np.tile([0, 90], len(times))[: len(times)]
+    delays[prepare.cut(times, flights_schema.split).slices(len(times))[split]] = delay
+    at = ordered.column_names.index("arr_delay")
+    ordered = ordered.set_column(at, "arr_delay", pa.array(delays, pa.int64()))
+    with pytest.raises(StepError, match=f"{split} split: all .* labels are {which}. Both classes are needed"):
         prepare.prepare(ordered, flights_schema, "classification")
     prepare.prepare(ordered, flights_schema, "regression")
 

@@ -132,6 +132,19 @@ def test_boosting_stops_when_validation_no_longer_improves_and_keeps_the_best_ro
     assert min(losses) == losses[-1]
 
 
+def test_trees_without_a_split_are_refused_with_what_prevents_it() -> None:
+    """Separable rows, too few for the default that many flights call for."""
+    x = normal(400, 2)
+    part = Split(x, (x[:, 0] > 0).astype(np.float32))
+    with pytest.raises(
+        StepError, match=r"min_child_weight = 200: .* 400 training rows, .*Lower min_child_weight"
+    ):
+        train.train((part, part), "classification", "xgboost", hyperparameters.parse("xgboost", {}))
+    lower = hyperparameters.parse("xgboost", {"min_child_weight": "1"})
+    _, metadata = train.train((part, part), "classification", "xgboost", lower)
+    assert metadata["metrics"]["validation"]["auc"] > 0.99
+
+
 @pytest.mark.parametrize("problem_type", ["classification", "regression"])
 def test_sgd_reaches_the_exact_linear_solution(problem_type: ProblemType) -> None:
     # Different scales, an offset and a rare category: what plain SGD stumbles over.
