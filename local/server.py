@@ -351,14 +351,11 @@ def _close_reading(connection: socket.socket) -> None:
         return  # the client was faster
 
 
-def serve(server: Server, *, stop_with_parent: bool) -> None:
-    """Serve until SIGTERM or SIGINT, or until standard input ends if `stop_with_parent`; returns when drained."""
+def serve(server: Server) -> None:
+    """Serve until SIGTERM or SIGINT; returns when drained."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    if stop_with_parent:
-        # A parent that dies, however it dies, closes its end of the pipe.
-        threading.Thread(target=_wait_for_end, args=(sys.stdin, asked), daemon=True).start()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
@@ -366,9 +363,10 @@ def serve(server: Server, *, stop_with_parent: bool) -> None:
     server.stop()
 
 
-def _wait_for_end(stream: TextIO, ended: threading.Event) -> None:
-    stream.read()
-    ended.set()
+def _stop_with(parent: TextIO) -> None:
+    """A parent that dies, however it dies, closes its end of the pipe; a model that is still loading ends at once."""
+    parent.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -380,6 +378,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--probe", type=Path, help="a JSON request that /ping predicts")
     parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args(argv)
+    if arguments.stop_with_parent:
+        threading.Thread(target=_stop_with, args=(sys.stdin,), daemon=True).start()
     # As AWS's image does: many small predictions lose more by switching threads than they gain.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
@@ -391,7 +391,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         where = arguments.probe if error.filename else f"127.0.0.1:{arguments.port}"
         sys.exit(f"{where}: {error.strerror}. Name another file, or another --port (0 takes a free one).")
-    serve(server, stop_with_parent=arguments.stop_with_parent)
+    serve(server)
 
 
 if __name__ == "__main__":

@@ -372,6 +372,12 @@ def test_server_process_stops_when_its_parent_is_gone(make_model, launch) -> Non
     assert process.wait(5) == 0
 
 
+def test_server_process_that_is_still_loading_stops_when_its_parent_is_gone(make_model, launch) -> None:
+    process = launch("--model", str(make_model(program="import time\ntime.sleep(60)")), "--stop-with-parent")
+    process.stdin.close()
+    assert process.wait(10) == -signal.SIGTERM
+
+
 def test_server_process_sees_only_the_modules_the_model_ships(make_model, launch) -> None:
     model = make_model(program="import pipeline.schema\n" + PROGRAM)
     process = launch("--model", str(model), "--port", "0")

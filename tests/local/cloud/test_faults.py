@@ -108,7 +108,7 @@ def test_a_killed_evaluation_fails_with_a_reason_and_has_no_result(here: Here, c
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Any:
-    """A cloud in which a Spark job with Python workers, a step, a model server and a function run."""
+    """A cloud in which a Spark job with Python workers, a step, a function and model servers run, one still loading."""
     with lifecycle.running(new_place(tmp_path)) as place:
         client: Callable[[str], Any] = clients_of(place)
         here, account = Here(client), Account(client)
@@ -117,6 +117,9 @@ def busy(tmp_path: Path) -> Any:
         account.start()
         hosting = Hosting(client)
         hosting.settled(hosting.endpoint(hosting.config(hosting.model(hosting.store()))))
+        loading = hosting.model(hosting.store(program="import time\ntime.sleep(1e6)"))
+        hosting.endpoint(hosting.config(loading))
+        assert eventually(lambda: len(processes(place, "server.py")) == 2)
         flow = Flow(client, READER)
         flow.put("a")
         flow.map(BatchSize=1)
