@@ -60,7 +60,7 @@ operations: .venv/.dev .venv-cloud/.installed ## rewrite docs/operations.md: wha
 diagram: .venv/.synth node_modules/.package-lock.json ## redraw docs/diagrams/flow.svg from the templates
 	@$(BIN)/python -m tools.diagram
 
-bench: .venv/.dev node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
+bench: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 # --- what an engineer with an AWS account runs ----------------------------------------------------------------------
