@@ -27,7 +27,7 @@ _TIME = r"^\s*\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{
 def typed(found: DataFrame, columns: Sequence[schema.Column], *, required: Sequence[str] = ()) -> DataFrame:
     """Source, file (of a faulty row only), record, unknown column names, reasons and the typed columns.
 
-    Names and reasons are lines of one text. Reasons are empty for a good row; else `malformed`, or any of
+    Names and reasons are lines of one text. Reasons are empty for a good row; else `malformed` or `not_utf8`, or any of
     `missing_column:x`, `null:x`, `wrong_type:x`, `bad_timestamp:x`, `out_of_range:x`, `not_allowed:x`, in the
     schema's order. `required` columns may not be null whatever the schema says.
     """
@@ -44,14 +44,12 @@ def typed(found: DataFrame, columns: Sequence[schema.Column], *, required: Seque
         ),
     )
     faults = [_fault(column, required=column.name in required) for column in columns]
-    reasons = F.when(F.col(records.MALFORMED), "malformed").otherwise(
-        F.concat_ws(SEPARATOR, missing, *faults)
-    )
+    reasons = F.coalesce(records.BROKEN, F.concat_ws(SEPARATOR, missing, *faults))
     return valued.withColumn(REASONS, reasons).select(
         records.SOURCE,
         F.when(F.col(REASONS) != "", F.col(records.FILE)).alias(records.FILE),
         records.RECORD,
-        F.concat_ws(SEPARATOR, F.when(~F.col(records.MALFORMED), F.col(records.UNKNOWN))).alias(
+        F.concat_ws(SEPARATOR, F.when(F.col(records.BROKEN).isNull(), F.col(records.UNKNOWN))).alias(
             records.UNKNOWN
         ),
         REASONS,

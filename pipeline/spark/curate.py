@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -26,7 +27,7 @@ from pipeline import schema as schemas
 from pipeline.schema import Join, Schema, SchemaError, load
 from pipeline.spark import checks, records
 from pipeline.spark.checks import REASONS, SEPARATOR
-from pipeline.spark.records import FILE, RECORD, SOURCE, UNKNOWN, InputError
+from pipeline.spark.records import FILE, NOT_UTF8, RECORD, SOURCE, UNKNOWN, InputError
 from pipeline.spark.storage import HIDDEN, STAGING, Storage
 
 BATCH, STREAM = "batch", "stream"
@@ -208,12 +209,15 @@ def _tags(kind: str, lines: str) -> Column:
 
 
 def _write_quarantine(frames: Sequence[DataFrame], staged: str) -> None:
+    """The faulty records, whole: as text, and what is not UTF-8 as base64 too (`data`), since as text it is lost."""
+    bytes_ = F.translate(F.base64(F.col(RECORD).cast("binary")), "\r\n", "")
     faulty = [
         frame.where(F.col(REASONS) != "").select(
             F.col(SOURCE).alias("source"),
             F.col(FILE).alias("file"),
             F.split(REASONS, SEPARATOR).alias("reasons"),
             F.col(RECORD).alias("record"),
+            F.when(F.col(REASONS) == NOT_UTF8, bytes_).alias("data"),
         )
         for frame in frames
     ]
@@ -313,6 +317,16 @@ def _demand(report: Mapping[str, Any], minimum_rows: int) -> None:
     )
 
 
+def _unreadable(spark: SparkSession, places: Places) -> str | None:
+    """The first file of the input that cannot be read to its end, and why; Spark names no file when it meets one."""
+    storage = Storage(spark)
+    for place in (places.batch, places.stream, places.reference):
+        for file in storage.files(place):
+            if damage := storage.damage(file):
+                return f"{file}: cannot be read to its end ({damage})"
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print the sum; one line and exit code 1 for input that cannot be used."""
     parser = argparse.ArgumentParser(prog="curate", description=__doc__, allow_abbrev=False)
@@ -322,13 +336,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minimum-rows", type=int, default=1, help="fewer good rows are an error")
     # Glue adds flags of its own (--JOB_NAME, --TempDir, …): what is not ours is not an error.
     options, _ = parser.parse_known_args(argv)
-    places = {place.name: getattr(options, place.name).rstrip("/") for place in dataclasses.fields(Places)}
+    places = Places(**{p.name: getattr(options, p.name).rstrip("/") for p in dataclasses.fields(Places)})
     try:
         schema = load(options.schema)
         spark = SparkSession.builder.appName(f"curate {schema.name}").getOrCreate()
-        report = curate(spark, schema, Places(**places), minimum_rows=options.minimum_rows)
+        report = curate(spark, schema, places, minimum_rows=options.minimum_rows)
     except (InputError, AccountingError, SchemaError) as error:
         raise SystemExit(f"curate: {error}") from None
+    except Py4JJavaError:
+        if unreadable := _unreadable(spark, places):
+            remedy = "Upload it again, whole; nothing was published."
+            raise SystemExit(f"curate: {unreadable}. {remedy}") from None
+        raise
     print(
         f"curate: {report['rows_in']:,} records in = {report['rows_out']:,} rows out + "
         f"{report['quarantined']:,} quarantined + {report['duplicates']:,} duplicates + "

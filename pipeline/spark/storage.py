@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 # Spark, Athena and pyarrow skip a folder that starts with an underscore: a table can hold its own staging.
@@ -32,34 +33,44 @@ class Storage:
         return f"//{bucket}{uri.getRawPath()}" if bucket else str(uri.getRawPath())
 
     def files(self, location: str) -> list[str]:
-        """All files below a folder (or the one file) that are not hidden and not empty, sorted by path.
+        """All files below a folder (or the one file) that are not empty and in no way hidden, sorted by path.
 
         Nothing there is an empty list: a bucket has no folders, only keys.
         """
         path, system = self._at(location)
         if not system.exists(path):
             return []
-        found = _each(system.listFiles(path, True))
+        root = system.makeQualified(path).toString()
+        found = {
+            status.getPath().toString(): status.getLen() for status in _each(system.listFiles(path, True))
+        }
         return sorted(
-            status.getPath().toString()
-            for status in found
-            if status.getLen() > 0 and not status.getPath().getName().startswith(("_", "."))
+            file
+            for file, size in found.items()
+            if size > 0 and not any(name.startswith(("_", ".")) for name in file[len(root) :].split("/"))
         )
 
-    def first_line(self, location: str) -> str:
-        """The first line of a text file, decompressed by its extension, without a byte order mark."""
-        path, system = self._at(location)
-        stream = system.open(path)
-        codec = self._java.org.apache.hadoop.io.compress.CompressionCodecFactory(
-            self._configuration
-        ).getCodec(path)
-        if codec is not None:
-            stream = codec.createInputStream(stream)
-        reader = self._java.java.io.BufferedReader(self._java.java.io.InputStreamReader(stream, "UTF-8"))
+    def first_line(self, location: str) -> bytes:
+        """The first line of a text file, decompressed by its extension."""
+        stream = self._opened(location)
+        # Latin-1 is one letter a byte.
+        reader = self._java.java.io.BufferedReader(self._java.java.io.InputStreamReader(stream, "ISO-8859-1"))
         try:
-            return str(reader.readLine() or "").removeprefix("\ufeff")
+            return str(reader.readLine() or "").encode("latin-1")
         finally:
             reader.close()
+
+    def damage(self, location: str) -> str | None:
+        """Why a file cannot be read to its end, or None if it can be; only a compressed file can be damaged so."""
+        try:
+            stream = self._opened(location)
+            try:
+                stream.transferTo(self._java.java.io.OutputStream.nullOutputStream())
+            finally:
+                stream.close()
+        except Py4JJavaError as error:
+            return str(error.java_exception.getMessage())
+        return None
 
     def write_text(self, location: str, text: str) -> None:
         """Write one file, replacing it: on S3 an object appears whole or not at all."""
@@ -95,6 +106,13 @@ class Storage:
             if name not in children:
                 self.delete(f"{final}/{name}")
         self.write_text(f"{final}/{SUCCESS}", "")
+
+    def _opened(self, location: str) -> Any:
+        path, system = self._at(location)
+        codecs = self._java.org.apache.hadoop.io.compress.CompressionCodecFactory(self._configuration)
+        codec = codecs.getCodec(path)
+        stream = system.open(path)
+        return stream if codec is None else codec.createInputStream(stream)
 
     def _path(self, location: str) -> Any:
         return self._java.org.apache.hadoop.fs.Path(location)

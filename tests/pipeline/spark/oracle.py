@@ -25,7 +25,10 @@ PATTERNS = {
 
 
 class Line(NamedTuple):
-    """A record with the text of its fields; `fields` is None if the line is malformed."""
+    """A record with the text of its fields; `fields` is None if the line is malformed or not UTF-8.
+
+    Bytes of the record that are not UTF-8 are lone surrogates.
+    """
 
     source: str
     file: str
@@ -62,7 +65,8 @@ def curate(raw: Path) -> Expected:
         return Expected(
             rows=joined(db, raw),
             quarantined=sorted(
-                (source, file, record, tuple(why)) for source, file, record, why in quarantined
+                (source, file, record.decode(errors="surrogateescape"), tuple(why))
+                for source, file, record, why in quarantined
             ),
             sources={source: counts(db, lines, source) for source in ("batch", "stream")},
         )
@@ -70,22 +74,27 @@ def curate(raw: Path) -> Expected:
 
 def csv_lines(folder: Path, source: str) -> Iterator[Line]:
     for path in sorted(folder.rglob("*.csv")):
-        first, *rest = path.read_text().split("\n")
+        first, *rest = path.read_bytes().decode(errors="surrogateescape").split("\n")
         header = next(csv.reader([first]))
         for line in rest:
             if line.strip() and line != first:
                 values = next(csv.reader([line]))
                 nulls = {"", *SCHEMA["null_values"]}
                 fields = {name: None if v in nulls else v for name, v in zip(header, values, strict=False)}
-                whole = len(values) == len(header)
+                whole = len(values) == len(header) and is_utf8(line)
                 yield Line(source, path.relative_to(folder).as_posix(), line, fields if whole else None)
 
 
 def json_lines(folder: Path) -> Iterator[Line]:
     for path in sorted(folder.rglob("*.gz")):
-        for line in gzip.decompress(path.read_bytes()).decode().split("\n"):
+        for line in gzip.decompress(path.read_bytes()).decode(errors="surrogateescape").split("\n"):
             if line.strip():
-                yield Line("stream", path.relative_to(folder).as_posix(), line, json_fields(line))
+                fields = json_fields(line) if is_utf8(line) else None
+                yield Line("stream", path.relative_to(folder).as_posix(), line, fields)
+
+
+def is_utf8(line: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in line)
 
 
 def json_fields(line: str) -> dict[str, str | None] | None:
@@ -108,6 +117,12 @@ def json_fields(line: str) -> dict[str, str | None] | None:
     return {k: v if v is None or isinstance(v, str) else json.dumps(v) for k, v in found.items()}
 
 
+def broken(line: Line) -> str | None:
+    if line.fields is not None:
+        return None
+    return "malformed" if is_utf8(line.record) else "not_utf8"
+
+
 def check(
     db: duckdb.DuckDBPyConnection,
     table: str,
@@ -121,23 +136,23 @@ def check(
         {
             "source": line.source,
             "file": line.file,
-            "record": line.record,
-            "malformed": line.fields is None,
+            "record": line.record.encode(errors="surrogateescape"),
+            "broken": broken(line),
             "missing": [name for name in names if name not in (line.fields or {})],
             **{f"{name}_text": (line.fields or {}).get(name) for name in names},
         }
         for line in lines
     ]
     strings = [
-        (name, pa.string()) for name in ("source", "file", "record", *(f"{name}_text" for name in names))
+        (name, pa.string()) for name in ("source", "file", "broken", *(f"{name}_text" for name in names))
     ]
-    schema = pa.schema([*strings, ("malformed", pa.bool_()), ("missing", pa.list_(pa.string()))])
+    schema = pa.schema([*strings, ("record", pa.binary()), ("missing", pa.list_(pa.string()))])
     db.register("text", pa.Table.from_pylist(text, schema=schema))
     values = ", ".join(f"{value(column)} as {column['name']}" for column in columns)
     faults = ", ".join(fault(column, required=column["name"] in required) for column in columns)
     db.execute(f"""
         create table {table} as
-        select * exclude (malformed, missing), case when malformed then ['malformed'] else
+        select * exclude (broken, missing), case when broken is not null then [broken] else
             list_transform(missing, lambda name: 'missing_column:' || name)
             || list_filter([{faults}], lambda reason: reason is not null) end as reasons
         from (select *, {values} from text)""")

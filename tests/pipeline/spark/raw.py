@@ -1,5 +1,6 @@
 """A raw bucket as a folder, filled by the tests, and what the ETL made of it."""
 
+import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
@@ -49,10 +50,10 @@ class Raw:
         )
 
     def batch(self, *lines: str, header: Sequence[str] = COLUMNS, name: str = "flights.csv") -> None:
-        self._write(f"batch/{name}", "".join(f"{line}\n" for line in [",".join(header), *lines]).encode())
+        self._write(f"batch/{name}", _bytes([",".join(header), *lines]))
 
     def stream(self, *lines: str, name: str = "year=2013/month=01/day=01/hour=10/part-1.gz") -> None:
-        self._write(f"stream/{name}", gzip.compress("".join(f"{line}\n" for line in lines).encode()))
+        self._write(f"stream/{name}", gzip.compress(_bytes(lines)))
 
     def weather(self, *rows: Mapping[str, Any]) -> None:
         columns = [
@@ -86,6 +87,11 @@ class Raw:
         path.write_bytes(data)
 
 
+def _bytes(lines: Sequence[str]) -> bytes:
+    """The lines in UTF-8; a lone surrogate is one byte as it is (`"\\udce9"`: E9, an é in Latin-1)."""
+    return "".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")
+
+
 def csv_line(row: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> str:
     """A line of CSV: an absent or null value as NA, as R writes it."""
     return ",".join("NA" if row.get(name) is None else str(row[name]) for name in columns)
@@ -115,6 +121,9 @@ def quarantined(raw: Raw) -> list[tuple[str, str, str, tuple[str, ...]]]:
     """The quarantine's entries as (source, file, record, reasons)."""
     lines = [line for path in raw.quarantine.glob("*.json") for line in path.read_text().splitlines()]
     entries = [json.loads(line) for line in lines]
+    for e in entries:
+        if data := e.get("data"):  # the bytes of a record that is not UTF-8
+            e["record"] = base64.b64decode(data, validate=True).decode(errors="surrogateescape")
     return sorted((e["source"], e["file"], e["record"], tuple(e["reasons"])) for e in entries)
 
 

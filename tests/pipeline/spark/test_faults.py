@@ -1,5 +1,7 @@
 """Every kind of fault has its reason, and the whole record is kept; what is merely unusual is kept as it is."""
 
+import json
+
 import pytest
 
 from pipeline.spark import curate as etl
@@ -22,10 +24,17 @@ CSV_FAULTS = {
     csv_line(flight(dest="c10", month="5e0")): ["wrong_type:month"],
     csv_line(flight(dest="c11", month="NaN")): ["wrong_type:month"],
     csv_line(flight(dest="c12", distance="9" * 20)): ["wrong_type:distance"],
+    csv_line(flight(dest="c12a", distance=2**63 - 1)): ["out_of_range:distance"],
+    csv_line(flight(dest="c12b", distance=2**63)): ["wrong_type:distance"],
+    csv_line(flight(dest="c12c", distance=-(2**63))): ["out_of_range:distance"],
+    csv_line(flight(dest="c12d", distance=-(2**63) - 1)): ["wrong_type:distance"],
     csv_line(flight(dest="c13", time_hour="yesterday")): ["bad_timestamp:time_hour"],
     csv_line(flight(dest="c14", time_hour="2013-02-30T10:00:00Z")): ["bad_timestamp:time_hour"],
     csv_line(flight(dest="c15", time_hour="2013-01-01")): ["bad_timestamp:time_hour"],
     csv_line(flight(dest="c16", time_hour=None)): ["null:time_hour"],
+    # Latin-1: é and è. Read all the same, these two would be one flight.
+    csv_line(flight(dest="caf\udce9")): ["not_utf8"],
+    csv_line(flight(dest="caf\udce8")): ["not_utf8"],
     csv_line(flight(dest="c17", month=0, carrier=None, hour="x")): [
         "out_of_range:month",
         "null:carrier",
@@ -51,6 +60,10 @@ JSON_FAULTS = {
     event(dest="j13", distance=5.5): ["wrong_type:distance"],
     event(dest="j14", distance=True): ["wrong_type:distance"],
     event(dest="j15", distance=[1]): ["wrong_type:distance"],
+    event(dest="DEST").replace("DEST", "caf\udce9"): ["not_utf8"],
+    event(dest="DEST").replace("DEST", "\udced\udca0\udc80"): ["not_utf8"],  # a surrogate, as CESU-8 has it
+    event(dest="j15a", distance=2**63 - 1): ["out_of_range:distance"],
+    event(dest="j15b", distance=2**63): ["wrong_type:distance"],
     event(dest="j16", dep_delay=-121): ["out_of_range:dep_delay"],
     "{}": [f"missing_column:{name}" for name in COLUMNS],
 }
@@ -67,6 +80,11 @@ def bucket(tmp_path_factory, run):
     marked.write_bytes(b"\xef\xbb\xbf" + marked.read_bytes().replace(b"\n", b"\r\n"))
     (raw.root / "batch" / "empty.csv").write_text("")
     raw.batch(name="only a header.csv")
+    # To Hadoop's globs, the second of these names would mean the first.
+    raw.batch(csv_line(flight(flight=13)), name="a1.csv")
+    raw.batch(csv_line(flight(flight=14, dest="\ufffd")), name="a[1].csv")
+    raw.batch(csv_line(flight(flight=15)), name="{a,b}*?\\.csv")
+    raw.batch(csv_line(flight(flight=1, dest="hidden")), name=".trash/a.csv")
     other = ["weather_note", *reversed(COLUMNS)]
     raw.batch(csv_line({**flight(flight=4), "weather_note": "fog"}, other), header=other, name="columns.csv")
     short = [name for name in COLUMNS if name != "dest"]
@@ -80,6 +98,7 @@ def bucket(tmp_path_factory, run):
         event(flight=10, month="1"),
         event(flight=11, arr_delay=None),
     )
+    raw.stream(event(flight=16), name="year={2013}/part-1.gz")
     # One flight four times, one of them cancelled: of equals the batch's stays, and then the first by text.
     raw.batch(csv_line(flight(flight=12, dest="b")), csv_line(flight(flight=12, dest="a")), name="twice.csv")
     raw.stream(event(flight=12, dest="A"), event(flight=12, arr_delay=None), name="year=2014/late.gz")
@@ -112,6 +131,14 @@ def test_a_faulty_line_of_the_stream_is_kept_whole_with_its_reasons(line, reason
     assert reasons[line] == JSON_FAULTS[line]
 
 
+def test_a_record_that_is_not_utf8_is_kept_to_the_byte_and_can_be_read_by_eye(bucket):
+    lines = [line for path in bucket[0].quarantine.glob("*.json") for line in path.read_text().splitlines()]
+    found = [entry for entry in map(json.loads, lines) if entry["reasons"] == ["not_utf8"]]
+    assert len(found) == 4
+    assert sum("caf\ufffd" in entry["record"] for entry in found) == 3
+    assert not any("data" in entry for entry in map(json.loads, lines) if entry not in found)
+
+
 def test_the_quarantine_says_where_a_record_came_from(bucket):
     origins = {record: (source, file) for source, file, record, _ in quarantined(bucket[0])}
     assert origins["2013,1,1"] == ("batch", "faults.csv")
@@ -124,7 +151,11 @@ def test_a_file_without_a_column_is_quarantined_row_by_row_and_the_other_files_a
 
 
 def test_every_other_row_is_kept(rows):
-    assert sorted(rows) == [1, 2, 3, 4, 6, 7, 8, 9, 10, 12]
+    assert sorted(rows) == [1, 2, 3, 4, *range(6, 11), *range(12, 17)]
+
+
+def test_a_replacement_character_that_was_there_is_text_like_any_other(rows):
+    assert rows[14]["dest"] == "\ufffd"
 
 
 def test_each_file_s_own_header_says_which_column_is_which(rows, bucket):
@@ -177,6 +208,6 @@ def test_reference_columns_are_joined_typed_and_renamed_and_null_where_there_is_
 
 def test_every_record_has_exactly_one_outcome(bucket):
     report = bucket[1]
-    records = len(CSV_FAULTS) + len(JSON_FAULTS) + 5 + 6 + 4
+    records = len(CSV_FAULTS) + len(JSON_FAULTS) + 8 + 7 + 4
     assert report["rows_in"] == records == sum(report[key] for key in etl.OUTCOMES)
-    assert report["rows_out"] == 10
+    assert report["rows_out"] == 14

@@ -7,8 +7,9 @@ import pytest
 from tests.pipeline.spark.raw import assert_equals_oracle, csv_line
 from tools import replay
 
-JSON_TEXT = '{}[],:" eE.-+0123456789naNZTul\\'
-CSV_TEXT = ", eE.-+0123456789naNZT:"
+# The last two: a byte that is not UTF-8, and a letter of two bytes.
+JSON_TEXT = '{}[],:" eE.-+0123456789naNZTul\\\udce9é'
+CSV_TEXT = ", eE.-+0123456789naNZT:\udce9é"
 
 
 def mutated(line: str, chance: random.Random, alphabet: str) -> list[str]:

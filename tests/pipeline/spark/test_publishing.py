@@ -1,5 +1,6 @@
 """All or nothing: what cannot be used is one clear error, and whatever happens a rerun puts the table right."""
 
+import gzip
 import json
 import shutil
 
@@ -69,6 +70,63 @@ def test_a_header_that_names_a_column_twice_is_refused(raw, run):
     raw.batch(csv_line(flight()), header=["month", "month"])
     with pytest.raises(InputError, match=r"flights\.csv: header names month more than once"):
         run(raw)
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (b"m\xf6nth,day", "the first line is not UTF-8"),
+        (b"a" * 131_073 + b",b", "the first line is no CSV header"),
+    ],
+    ids=["Latin-1", "one long line"],
+)
+def test_a_file_whose_first_line_cannot_be_a_header_is_named(raw, run, first, message):
+    raw.batch()
+    (raw.root / "batch" / "flights.csv").write_bytes(first + b"\n1,2\n")
+    with pytest.raises(InputError, match=rf"batch/flights\.csv: {message}"):
+        run(raw)
+
+
+def test_a_file_that_spark_passes_over_is_named(table, run):
+    before = published(table)
+    table.batch(csv_line(flight(flight=2)), name="flights.csv._COPYING_")
+    with pytest.raises(InputError, match=r"flights\.csv\._COPYING_: Spark does not read .* Rename it"):
+        run(table)
+    assert published(table) == before
+
+
+@pytest.mark.parametrize("cut", ["batch/half.csv.gz", "stream/half.gz", "reference/planes/half.csv.gz"])
+def test_a_truncated_file_is_named_with_the_remedy_and_nothing_is_published(table, cut, spark):
+    before = published(table)
+    random = "".join(f"{number * 7919 % 10007}," for number in range(20_000))
+    whole = gzip.compress(f"{','.join(COLUMNS)}\n{csv_line(flight())}\n{random}\n".encode())
+    path = table.root / cut
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit) as ended:
+        etl.main(as_arguments(table))
+    assert str(ended.value) == (
+        f"curate: file:{path}: cannot be read to its end (Unexpected end of input stream). Upload it again, whole; nothing was published."
+    )
+    assert published(table) == before
+
+
+def test_what_is_no_gzip_under_such_a_name_is_named(raw, spark):
+    raw.batch(name="flights.csv.gz")
+    with pytest.raises(
+        SystemExit, match=r"batch/flights\.csv\.gz: cannot be read to its end \(not a gzip file\)"
+    ):
+        etl.main(as_arguments(raw))
+
+
+def test_while_the_table_changes_no_report_vouches_for_it(table, run, monkeypatch):
+    def crash(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Storage, "publish", crash)
+    with pytest.raises(OSError, match="disk is full"):
+        run(table)
+    assert not table.report.exists()
 
 
 def test_input_without_a_needed_column_says_which_and_leaves_the_old_table(table, run):
