@@ -138,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "report": out / "report.json",
     }
     arguments = [text for name, path in places.items() for text in (f"--{name}", str(path))]
+    said: list[str] = []
     with tempfile.TemporaryDirectory() as work:
         try:
             run(
@@ -146,11 +147,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 s3=None,
                 work=Path(work),
                 packages=[ROOT],
-                on_line=lambda line: print(line) if line.startswith("curate:") else None,
+                on_line=lambda line: said.append(line) if line.startswith("curate:") else None,
             )
         except SparkJobError as error:
-            print(error, file=sys.stderr)
+            # The job's own word, where it had one, says it without Spark's log.
+            print("\n".join(said) or error, file=sys.stderr)
             return 1
+    print("\n".join(said))
     return 0
 
 

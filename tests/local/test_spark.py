@@ -82,3 +82,23 @@ def test_a_schema_by_path_is_the_one_of_this_folder_and_a_name_stays_a_name(tmp_
     for schema in ("my/m.json", "flights"):
         assert spark.main(["--raw", "raw", "--out", "out", "--schema", schema]) == 0
     assert given == [["--schema", str(tmp_path / "my" / "m.json")], ["--schema", "flights"]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (["at java.lang", "curate: a.csv: no header"], "curate: a.csv: no header"),
+        (["at java.lang"], "exit code 1"),
+    ],
+    ids=["it said why", "it did not"],
+)
+def test_a_job_that_said_why_it_failed_is_quoted_without_spark_s_log(lines, shown, monkeypatch, capsys):
+    def fail(*_, on_line, **__):
+        for line in lines:
+            on_line(line)
+        raise spark.SparkJobError("exit code 1")
+
+    monkeypatch.setattr(spark, "run", fail)
+    assert spark.main(["--raw", "raw", "--out", "out"]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"{shown}\n")
