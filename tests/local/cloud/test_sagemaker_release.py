@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from pipeline import schema
 from tests.local.cloud.conftest import Cdk
+from tests.local.cloud.test_deployed_stream import Flow
 from tests.local.cloud.test_stream import eventually
 from tests.pipeline.conftest import (
     archive,
@@ -23,6 +24,7 @@ from tests.pipeline.conftest import (
     write_partitions,
 )
 from tests.support.deployed import Deployment
+from tools import replay
 
 SERVING = "flights-sandbox-serving"
 ENVIRONMENT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
@@ -62,6 +64,7 @@ class Release:
             return name
 
         self.bucket = named("AWS::S3::Bucket", "Artifacts")
+        self.curated = named("AWS::S3::Bucket", "Curated")
         self.group = named("AWS::SageMaker::ModelPackageGroup", "Models").rsplit("/", 1)[-1]
         self.endpoint = self.outputs()["EndpointName"]
         self.queue = named("AWS::SQS::Queue", "ApprovalsEventsQueue").rsplit("/", 1)[-1]
@@ -150,6 +153,25 @@ def test_an_approval_puts_the_model_in_service(release: Release, trained: Traine
     )
     (prediction,) = json.loads(answer["Body"].read())["predictions"]
     assert 0 < (prediction["score"] if isinstance(prediction, dict) else prediction) < 1
+
+
+def test_streamed_flights_are_predicted_once_each_though_one_comes_twice_and_one_is_poison(
+    release: Release,
+) -> None:
+    flow = Flow(release.client)
+    flights = [event for event in replay.events(flights=10) if event.fault is None]
+    good = [event.json().encode() for event in flights]
+    flow.send([*good, b"poison", good[0]])
+
+    def predicted() -> list[str]:
+        s3 = release.client("s3")
+        found = s3.list_objects_v2(Bucket=release.curated, Prefix="predictions/").get("Contents", [])
+        bodies = [s3.get_object(Bucket=release.curated, Key=item["Key"])["Body"].read() for item in found]
+        return sorted(json.loads(line)["event_id"] for body in bodies for line in body.splitlines())
+
+    assert eventually(lambda: len(predicted()) >= len(good), seconds=20)
+    assert predicted() == sorted(event.id for event in flights)
+    assert flow.quarantined()[b"poison"] == ["malformed"]
 
 
 def test_an_approval_that_comes_again_later_changes_nothing(release: Release) -> None:
