@@ -183,7 +183,8 @@ def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
             timeout=900,
             check=False,
         )
-    assert done.returncode == 0, done.stderr
+    marked = "\n".join(line for line in done.stdout.splitlines() if line.startswith("!"))
+    assert done.returncode == 0, f"{done.stderr}\n{marked}"
     assert "InService" in done.stdout
     assert done.stdout.count('"COMPLETED"') == 2  # the workflow, twice
     assert "ServingUpdateRole: " in done.stdout
