@@ -151,7 +151,12 @@ def _parameter(raw: Mapping[str, Any]) -> Parameter:
             f"parameter {raw.get('Name')}: Type = {raw.get('Type')!r}: must be one of "
             f"{', '.join(get_args(ParameterType))}."
         )
-    parameter = Parameter(raw["Name"], raw["Type"], raw.get("DefaultValue"), tuple(raw.get("EnumValues", ())))
+    name, choices = raw["Name"], raw.get("EnumValues", [])
+    if not isinstance(name, str):
+        raise DefinitionError(f"parameter {name}: Name must be a string.")
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise DefinitionError(f"parameter {name}: EnumValues = {choices!r}: must be a list of strings.")
+    parameter = Parameter(name, raw["Type"], raw.get("DefaultValue"), tuple(choices))
     if parameter.default is not None:
         parameter.read(parameter.default)
     return parameter

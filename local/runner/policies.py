@@ -102,14 +102,18 @@ def _policy(raw: object, where: str) -> RetryPolicy:
     known = {"ExceptionType", "IntervalSeconds", "BackoffRate", "MaxAttempts", "ExpireAfterMin"}
     if not isinstance(raw, Mapping) or raw.keys() - known:
         raise DefinitionError(f"{where}: {raw!r}: takes {', '.join(sorted(known))}.")
-    exceptions = frozenset(raw.get("ExceptionType", ()))
-    if not exceptions or exceptions - _EXCEPTIONS:
+    exceptions = raw.get("ExceptionType")
+    if not isinstance(exceptions, list) or not exceptions or {*map(str, exceptions)} - _EXCEPTIONS:
         raise DefinitionError(
-            f"{where}: ExceptionType = {sorted(exceptions)}: must be of {', '.join(sorted(_EXCEPTIONS))}."
+            f"{where}: ExceptionType = {exceptions!r}: must be of {', '.join(sorted(_EXCEPTIONS))}."
         )
+    for name, value in raw.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        if name != "ExceptionType" and not number:
+            raise DefinitionError(f"{where}: {name} = {value!r}: must be a number of at least 0.")
     minutes = raw.get("ExpireAfterMin")
     return RetryPolicy(
-        exceptions,
+        frozenset(exceptions),
         raw.get("IntervalSeconds", 1),
         raw.get("BackoffRate", 2.0),
         raw.get("MaxAttempts", 5),

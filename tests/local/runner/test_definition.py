@@ -1,12 +1,13 @@
 """What a definition may say, and the one sentence for each thing it may not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from local.runner import DefinitionError, UnsupportedError
 from local.runner.definition import Branch, parse
+from tests.local.runner.committed import filled
 from tests.local.runner.written import (
     Json,
     compare,
@@ -144,6 +145,14 @@ WRONG: list[tuple[Callable[[Json], None], str]] = [
         set_at_top("Parameters", [parameter("Rows", 1, "Integer", Minimum=1)]),
         "parameter Rows: unknown property Minimum.",
     ),
+    (set_at_top("Parameters", [parameter({"a": 1}, 1)]), "parameter {'a': 1}: Name must be a string."),
+    *[
+        (
+            set_at_top("Parameters", [parameter("Rows", "a", EnumValues=values)]),
+            f"parameter Rows: EnumValues = {values!r}: must be a list of strings.",
+        )
+        for values in (None, "ab", ["a", None])
+    ],
 ]
 
 
@@ -156,6 +165,28 @@ def test_a_wrong_definition_is_refused_with_one_sentence(
     with pytest.raises(DefinitionError) as refused:
         parse(definition)
     assert str(refused.value) == message
+
+
+def with_each_value_replaced(value: Any, by: list[object]) -> Iterator[Any]:
+    """Copies of a JSON value, in each of which one value inside stands replaced."""
+    places = list(value.items() if isinstance(value, dict) else enumerate(value))
+    for key, inner in places:
+        nested = with_each_value_replaced(inner, by) if isinstance(inner, dict | list) else ()
+        for new in (*by, *nested):
+            changed = value.copy()
+            changed[key] = new
+            yield changed
+
+
+def test_a_value_of_any_other_kind_anywhere_is_refused_or_read_but_never_a_fault_of_ours() -> None:
+    variants = with_each_value_replaced(filled("regression-linear.json"), [None, {"a": 1}, [None], 1])
+    refused = 0
+    for definition in variants:
+        try:
+            parse(definition)
+        except DefinitionError:
+            refused += 1
+    assert refused > 500
 
 
 @pytest.mark.parametrize(

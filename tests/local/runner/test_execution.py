@@ -267,11 +267,12 @@ def test_a_job_that_exceeds_its_time_is_stopped_and_fails_the_execution(data: Cl
 
 
 def test_a_job_that_ignores_the_polite_signal_is_killed(data: Cloud) -> None:
-    result = data.run(
-        pipeline(processing("Stubborn", "trap '' TERM; echo $$; while :; do sleep 0.1; done", seconds=1))
-    )
+    # Without the second signal it would come to its last words.
+    script = "trap '' TERM; echo $$; for i in $(seq 150); do sleep 0.1; done; echo over"
+    result = data.run(pipeline(processing("Stubborn", script, seconds=1)))
     assert result.steps["Stubborn"].properties["ProcessingJobStatus"] == "Stopped"
-    assert gone(int(data.lines("Stubborn")[0]))
+    [process] = data.lines("Stubborn")
+    assert gone(int(process))
 
 
 def test_an_output_that_was_not_written_fails_the_step_that_reads_it(data: Cloud) -> None:
@@ -452,7 +453,8 @@ def test_script_mode_runs_a_dotted_module_with_sorted_flags_and_sm_variables(dat
         "model = pathlib.Path(os.environ['SM_MODEL_DIR'])\n"
         "seen = {'argv': sys.argv[1:], 'rows': pathlib.Path(os.environ['SM_CHANNEL_TRAIN'], 'rows.csv').read_text(),\n"
         "        'hps': json.loads(os.environ['SM_HPS']), 'channels': json.loads(os.environ['SM_CHANNELS']),\n"
-        "        'depth': os.environ['SM_HP_MAX_DEPTH'], 'host': os.environ['SM_CURRENT_HOST']}\n"
+        "        'depth': os.environ['SM_HP_MAX_DEPTH'], 'host': os.environ['SM_CURRENT_HOST'],\n"
+        "        'cpus': int(os.environ['SM_NUM_CPUS']), 'gpus': os.environ['SM_NUM_GPUS']}\n"
         "(model / 'seen.json').write_text(json.dumps(seen))\n"
         "pathlib.Path(os.environ['SM_OUTPUT_DATA_DIR'], 'note.txt').write_text('done')\n"
         "config = pathlib.Path(os.environ['SM_INPUT_CONFIG_DIR'])\n"
@@ -480,6 +482,8 @@ def test_script_mode_runs_a_dotted_module_with_sorted_flags_and_sm_variables(dat
             "channels": ["train"],
             "depth": "6",
             "host": "algo-1",
+            "cpus": os.cpu_count(),
+            "gpus": "0",
         }
     assert data.lines("Train") == ["['hyperparameters.json', 'inputdataconfig.json', 'resourceconfig.json']"]
 

@@ -71,7 +71,18 @@ def test_a_policy_expires() -> None:
 @pytest.mark.parametrize(
     ("policies", "message"),
     [
-        ([{"ExceptionType": ["Step.NOPE"]}], "step A: RetryPolicies: ExceptionType = "),
+        *[
+            (
+                [{"ExceptionType": names}],
+                "step A: RetryPolicies: ExceptionType = .*: must be of SageMaker.CAP",
+            )
+            for names in (["Step.NOPE"], [], None, [None], [{"a": 1}], {"a": 1}, "Step.THROTTLING")
+        ],
+        *[
+            ([{**LOST, name: value}], f"step A: RetryPolicies: {name} = .*: must be a number of at least 0")
+            for name in ("IntervalSeconds", "BackoffRate", "MaxAttempts", "ExpireAfterMin")
+            for value in (None, "5", True, -1)
+        ],
         ([{"ExceptionType": ["Step.THROTTLING"], "Often": 1}], "takes BackoffRate, ExceptionType"),
         ({}, "must be a list"),
     ],

@@ -13,7 +13,7 @@ def pipeline(*steps: Json, parameters: list[Json] | None = None) -> Json:
     return {"Version": "2020-12-01", "Metadata": {}, "Parameters": parameters or [], "Steps": list(steps)}
 
 
-def parameter(name: str, default: object, kind: str = "String", **more: object) -> Json:
+def parameter(name: object, default: object, kind: str = "String", **more: object) -> Json:
     return {"Name": name, "Type": kind, "DefaultValue": default, **more}
 
 
