@@ -13,6 +13,7 @@ from local.cloud import lifecycle
 from local.demo import account, ingestion, serving, synthesis, training
 from local.demo.progress import Progress
 from pipeline import schema as schemas
+from stacks import config as configuration
 from tools.assembly import Assembly, context
 
 SYNTHESIZE, DEPLOY, REPLAY, CURATE, TRAIN, APPROVE, ASK = (
@@ -34,6 +35,7 @@ class DemoError(Exception):
 
 FAILURES = (
     DemoError,
+    configuration.ConfigError,
     synthesis.SynthesisError,
     lifecycle.CloudError,
     account.DeploymentError,
@@ -49,11 +51,10 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
 
     Raises one of FAILURES, with a message for the person at the terminal.
     """
-    stages = context(options.stage)["stages"]
-    if options.stage not in stages:
-        raise DemoError(f"--stage = {options.stage}: must be one of {', '.join(stages)}.")
-    settings = stages[options.stage]["training"]
-    if (settings["problem_type"], settings["estimator"]) != ("classification", "xgboost"):
+    if options.stage not in configuration.STAGES:
+        raise DemoError(f"--stage = {options.stage}: must be one of {', '.join(configuration.STAGES)}.")
+    config = configuration.load(context(options.stage))
+    if (config.training.problem_type, config.training.estimator) != ("classification", "xgboost"):
         raise DemoError(
             f"cdk.json: stage {options.stage}: the demo compares a classifier by XGBoost with its linear baseline. "
             "Set training.problem_type = classification and training.estimator = xgboost, or choose another --stage."
@@ -71,12 +72,11 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
         )
         resources = sum(len(template.resources()) for template in assembly.templates.values())
         progress.detail(f"{len(assembly.templates)} stacks, {resources} resources")
-    prefix = f"{context(options.stage)['stages'][options.stage].get('name', 'flights')}-{options.stage}"
     with account.account(work / "cloud") as cloud:
         with progress.during(DEPLOY):
             cloud.deploy(assembly)
             progress.detail(f"{len(assembly.templates)} stacks at {cloud.place.url}")
-        raw = ingestion.Ingestion(cloud, prefix, work / "ingestion")
+        raw = ingestion.Ingestion(cloud, config.prefix, work / "ingestion")
         with progress.during(REPLAY):
             injected = raw.replay(flights=options.flights, seed=options.seed, progress=progress)
             progress.detail(f"{injected['records']:,} records in s3://{raw.raw}")
@@ -84,10 +84,10 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[dict[str, A
             curated = raw.curate(progress)
             progress.detail(f"{curated['rows_in']:,} in, {curated['rows_out']:,} out")
         with progress.during(TRAIN):
-            trained = training.run_pipeline(cloud, prefix, progress)
+            trained = training.run_pipeline(cloud, config.prefix, progress)
             progress.detail(f"version {trained.package.version} registered")
         with progress.during(APPROVE):
-            served = serving.approve(cloud, trained, prefix, progress)
+            served = serving.approve(cloud, trained, config.prefix, progress)
             progress.detail(f"{served.name} in service")
         with progress.during(ASK):
             answers = serving.ask(served, trained, work / "serve")
