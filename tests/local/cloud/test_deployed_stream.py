@@ -112,7 +112,7 @@ def test_poison_is_kept_whole_with_its_reason_and_blocks_nothing(
     received = flow.counted()["RecordsReceived"]
     flow.send([b"\xff\x00 no text", sent[0].json().encode()])
     assert eventually(lambda: flow.counted()["RecordsReceived"] == received + 2)
-    assert flow.quarantined()[b"\xff\x00 no text"] == ["malformed"]
+    assert flow.quarantined()[b"\xff\x00 no text"] == ["not_utf8"]
     assert list(flow.objects("aws/lambda/")) == []
 
 

@@ -47,6 +47,11 @@ class Processing:
         keys = [item["Key"] for item in found if not item["Key"].rpartition("/")[2].startswith("_")]
         return [self.s3.get_object(Bucket=self["Curated"], Key=key)["Body"].read() for key in keys]
 
+    def empty(self, bucket: str) -> None:
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self[bucket]):
+            for item in page.get("Contents", []):
+                self.s3.delete_object(Bucket=self[bucket], Key=item["Key"])
+
     def folders(self, bucket: str, prefix: str) -> list[str]:
         found = self.s3.list_objects_v2(Bucket=self[bucket], Prefix=prefix)["Contents"]
         return sorted({item["Key"].rpartition("/")[0] for item in found})
@@ -107,8 +112,9 @@ def told(deployed, client: Client) -> Iterator[Callable[[], list[dict[str, Any]]
 def ran(
     deployed, client: Client, told, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Processing, dict[str, Any], dict[str, Any]]:
-    """A run on a few hundred real flights with faults, half uploaded, half streamed; the raw data are gone after it."""
+    """A run on a few hundred real flights with faults, half uploaded, half streamed, and on nothing else."""
     processing = Processing(client)
+    processing.empty("Raw")  # of what other tests have streamed
     sent = replay.events(flights=FLIGHTS)
     folder: Path = tmp_path_factory.mktemp("raw")
     for _ in replay.write(sent, str(folder), batch_share=0.5):

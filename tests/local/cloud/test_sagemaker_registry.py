@@ -144,9 +144,11 @@ def test_what_is_missing_is_the_error_that_our_functions_look_for(client, group:
     assert raised.value.response["Error"]["Code"] == "ValidationException"
 
 
-def test_an_operation_that_nobody_here_needs_says_so(client) -> None:
-    with pytest.raises(ClientError, match="unsupported in the embedded cloud"):
-        client("sagemaker").list_notebook_instances()
+@pytest.mark.parametrize("operation", ["list_processing_jobs", "list_training_jobs"])
+def test_an_operation_that_nobody_here_needs_says_so(client, operation: str) -> None:
+    with pytest.raises(ClientError, match="Jobs is unsupported in the embedded cloud") as raised:
+        getattr(client("sagemaker"), operation)()
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
 
 
 def test_the_aws_cli_lists_versions(cloud: Place, client, group: str) -> None:
