@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.assembly import ROOT
 
-BENCHMARKS = ("setup", "synth", "etl", "training", "inference", "stream")
+BENCHMARKS = ("setup", "synth", "etl", "training", "inference", "stream", "demo")
 
 
 def main(argv: Sequence[str]) -> None:

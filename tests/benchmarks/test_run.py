@@ -15,7 +15,7 @@ from tests.local.demo.test_processes import alive
 def test_an_unknown_benchmark_is_named_before_anything_runs() -> None:
     with pytest.raises(
         SystemExit,
-        match=r"speed: no such benchmark\. There are setup, synth, etl, training, inference, stream\.",
+        match=r"speed: no such benchmark\. There are setup, synth, etl, training, inference, stream, demo\.",
     ):
         run.main(["speed"])
 
