@@ -34,11 +34,6 @@ def new_place(folder: Path) -> Place:
         return Place(folder, probe.getsockname()[1])
 
 
-def clients_of(place: Place) -> Clients:
-    """`clients_of(place)("s3")`: as the root user, from outside."""
-    return place.client
-
-
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with lifecycle.running(new_place(tmp_path_factory.mktemp("cloud"))) as place:
@@ -47,8 +42,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="session")
 def client(cloud: Place) -> Clients:
-    """`client("s3")`, of the shared cloud."""
-    return clients_of(cloud)
+    """`client("s3")`: as the root user of the shared cloud, from outside."""
+    return cloud.client
 
 
 class Cdk:

@@ -14,7 +14,7 @@ import pytest
 from local.cloud import lifecycle
 from local.cloud.place import ACCOUNT, ROOT
 from tests.local.cloud import test_properties
-from tests.local.cloud.conftest import Cdk, Clients, clients_of, new_place
+from tests.local.cloud.conftest import Cdk, Clients, new_place
 from tests.support.deployed import Deployment
 from tools import destroy, replay
 from tools.assembly import Assembly
@@ -112,7 +112,7 @@ def inventory(clients: Clients) -> set[str]:
 
 
 def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -> None:
-    place, clients = sandbox.place, clients_of(sandbox.place)
+    place, clients = sandbox.place, sandbox.place.client
     sandbox("bootstrap")
     command = [str(ROOT / "node_modules/.bin/cdk"), "deploy", "--all", "--app", str(sandbox.assembly.path)]
     with subprocess.Popen(
@@ -134,7 +134,7 @@ def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -
 
 
 def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> None:
-    clients = clients_of(sandbox.place)
+    clients = sandbox.place.client
     assert any("flights" in line for line in inventory(clients))
     buckets = clients("s3").list_buckets()["Buckets"]
     raw = next(bucket["Name"] for bucket in buckets if "-raw" in bucket["Name"])
@@ -159,12 +159,12 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> Non
 
 def test_production_deploys_and_reads_back(production: Cdk) -> None:
     assert "Number of stacks with differences: 0" in production("diff", "--all")
-    assert set(test_properties.differences(production.assembly, clients_of(production.place))) == set()
+    assert set(test_properties.differences(production.assembly, production.place.client)) == set()
 
 
 def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: Path) -> None:
     """By the template's own rule, trigger and batch window; every step with the template's roles."""
-    clients = clients_of(production.place)
+    clients = production.place.client
     found = list(Deployment(production.assembly, clients("cloudformation")).resources())
     [workflow] = [it.physical_id for it in found if it.type == "AWS::Glue::Workflow"]
     [raw] = [
@@ -188,7 +188,7 @@ def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: 
 
 
 def test_production_is_protected_and_keeps_its_data(production: Cdk) -> None:
-    clients = clients_of(production.place)
+    clients = production.place.client
     assert "TerminationProtection" in production("destroy", "--all", "--force", succeeds=False)
     stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
     for stack in stacks:

@@ -11,7 +11,7 @@ import pytest
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
-from tests.local.cloud.conftest import clients_of, new_place
+from tests.local.cloud.conftest import new_place
 from tests.local.cloud.test_glue_runs import Here, here
 from tests.local.cloud.test_pipelines import Account, account, data, trained
 from tests.local.cloud.test_sagemaker_endpoints import Hosting
@@ -110,7 +110,7 @@ def test_a_killed_evaluation_fails_with_a_reason_and_has_no_result(here: Here, c
 def busy(tmp_path: Path) -> Any:
     """A cloud in which a Spark job with Python workers, a step, a function and model servers run, one still loading."""
     with lifecycle.running(new_place(tmp_path)) as place:
-        client: Callable[[str], Any] = clients_of(place)
+        client: Callable[[str], Any] = place.client
         here, account = Here(client), Account(client)
         here.glue.start_job_run(JobName=here.job(UDF))
         account.create(written.pipeline(written.processing("Long", "sleep 1234 & exec sleep 4321")))

@@ -10,7 +10,6 @@ import pytest
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
-from tests.local.cloud.conftest import clients_of
 
 
 def free_port() -> int:
@@ -43,7 +42,7 @@ def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
 def test_a_stopped_cloud_ends_by_itself(tmp_path: Path) -> None:
     place = Place(tmp_path, free_port())
     server = lifecycle.start(place)
-    idle = clients_of(place)("sts")  # its connection stays open, and it reads nothing more
+    idle = place.client("sts")  # its connection stays open, and it reads nothing more
     idle.get_caller_identity()
     assert lifecycle.stop(place)
     assert os.waitstatus_to_exitcode(os.waitpid(server, 0)[1]) == 0  # it was not killed while it ended
