@@ -26,13 +26,18 @@ METRICS = (
 )
 
 
+def of_the_sandbox(name: str) -> bool:
+    return name.startswith("flights-sandbox-")
+
+
 class Flow:
     """The stream, the raw bucket and the consumer's metrics of the deployed sandbox."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        [self.stream] = client("kinesis").list_streams()["StreamNames"]
-        [delivery] = client("firehose").list_delivery_streams()["DeliveryStreamNames"]
+        # Other tests have streams of their own.
+        [self.stream] = filter(of_the_sandbox, client("kinesis").list_streams()["StreamNames"])
+        [delivery] = filter(of_the_sandbox, client("firehose").list_delivery_streams()["DeliveryStreamNames"])
         described = client("firehose").describe_delivery_stream(DeliveryStreamName=delivery)
         destination = described["DeliveryStreamDescription"]["Destinations"][0]
         self.raw = destination["ExtendedS3DestinationDescription"]["BucketARN"].rpartition(":")[2]
