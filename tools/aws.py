@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
+import boto3.exceptions
 import botocore.exceptions
 
 from stacks import config as configuration
@@ -43,6 +44,8 @@ def told() -> Iterator[None]:
         sys.exit(f"{error}. Check the network, and that AWS_REGION is a region.")
     except botocore.exceptions.BotoCoreError as error:
         sys.exit(f"AWS cannot be asked: {error}")
+    except boto3.exceptions.S3UploadFailedError as error:
+        sys.exit(f"{error}. Check the bucket's name and that the credentials may write there.")
     except botocore.exceptions.ClientError as error:
         remedy = REMEDIES.get(error.response["Error"]["Code"])
         if remedy is None:

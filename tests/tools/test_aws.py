@@ -4,6 +4,7 @@ import boto3
 import botocore.exceptions
 import pytest
 from botocore.stub import Stubber
+from moto import mock_aws
 
 from tools import aws, destroy, quotas, replay, verify_aws
 
@@ -122,3 +123,12 @@ def test_any_other_error_is_not_hidden():
     refused = botocore.exceptions.ClientError({"Error": {"Code": "ValidationException"}}, "DescribeStacks")
     with pytest.raises(botocore.exceptions.ClientError), aws.told():
         raise refused
+
+
+@mock_aws
+def test_a_bucket_that_is_not_there_is_one_line_with_the_remedy(profile):
+    profile.setenv("AWS_ACCESS_KEY_ID", "x")
+    profile.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    profile.setenv("AWS_REGION", "us-east-1")
+    with pytest.raises(SystemExit, match=r"Failed to upload .* to none/.*Check the bucket's name"):
+        replay.main(["--to", "s3://none", "--flights", "1", "--batch-share", "1"])
