@@ -171,9 +171,7 @@ def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
     (script,) = (body for language, _, body in FENCE.findall(section) if language == "sh")
     with lifecycle.running(Place(tmp_path, free_port())) as place:
         here = {"PORT": str(place.port), "ARGS": f"--folder {place.folder}", "CI": "true"}
-        here |= {
-            "CDK_OUTPUT": str(tmp_path / "cdk.out")
-        }  # other tests and people synthesize at the same time
+        here["CDK_OUTPUT"] = str(tmp_path / "cdk.out")  # other tests and people synthesize at the same time
         done = subprocess.run(
             ["bash", "-euc", script],
             cwd=ROOT,
@@ -185,6 +183,9 @@ def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
         )
     marked = "\n".join(line for line in done.stdout.splitlines() if line.startswith("!"))
     assert done.returncode == 0, f"{done.stderr}\n{marked}"
+    assert not [
+        line for line in done.stdout.splitlines() if line.startswith("+")
+    ]  # the table has no row too many
     assert "InService" in done.stdout
     assert done.stdout.count('"COMPLETED"') == 2  # the workflow, twice
     assert "ServingUpdateRole: " in done.stdout

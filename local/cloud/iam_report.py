@@ -120,7 +120,7 @@ def unseen(policies: Policies, recorded: Iterable[Decision]) -> Iterator[Permiss
 
 
 def report(found: Iterable[Role], recorded: Iterable[Decision], table: Sequence[Excuse]) -> Iterator[str]:
-    """The report's lines; where the record and the table disagree, they begin with "!"."""
+    """The report's lines: "!" marks what is unseen and not explained, "+" what the table calls unseen and was shown."""
     by_role = decisions.by_role(recorded)
     granted_names: dict[Excuse, set[str]] = {row: set() for row in table}
     unseen_names: dict[Excuse, set[str]] = {row: set() for row in table}
@@ -144,11 +144,11 @@ def report(found: Iterable[Role], recorded: Iterable[Decision], table: Sequence[
             yield f"    denied: {action} on {resource}"
     for row in table:
         for name in sorted(granted_names[row] - unseen_names[row]):
-            yield f"!   seen: {name} of the row by {row.document}"
+            yield f"+   seen: {name} of the row by {row.document}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the report of the cloud in a folder; exit code 1 unless the table names what is unseen, and nothing else."""
+    """Print the report of the cloud in a folder; exit code 1 if something is unseen that the table does not name."""
     parser = argparse.ArgumentParser(prog="python -m local.cloud.iam_report", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
     parser.add_argument("--port", type=int, default=PORT)
@@ -167,8 +167,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         marked += line.startswith("!")
     if marked:
         sys.exit(
-            f"{marked} lines marked ! disagree with the table of {TABLE.relative_to(ROOT)}. Unseen: take the permission "
-            "away, or name the document that requires it. Seen: take the name out of the row."
+            f"{marked} lines marked ! are not in the table of {TABLE.relative_to(ROOT)}. Take the permission away, or "
+            "name the document that requires it."
         )
 
 
