@@ -40,8 +40,8 @@ cost: .venv/.synth ## what each stack costs, idle and with a model in service (b
 test: lint ## lint, strict types, and every fast test with branch coverage
 	@$(BIN)/python -m pytest -m "not deep" -n auto --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-test-deep: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json ## the exhaustive tests too; coverage counts the embedded cloud
-	@NOT_MEASURED=nothing $(BIN)/python -m pytest -n auto --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(ARGS)
+test-deep: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json ## the exhaustive tests too
+	@$(BIN)/python -m pytest -n auto --no-loadscope-reorder $(ARGS)
 
 check: lint ## lint, strict types, import layers, and the static checks of the templates and the definitions
 	@$(BIN)/python -m pytest -m "not deep" tests/stacks tests/pipeline/test_definition.py

@@ -14,16 +14,6 @@ from local.cloud import lifecycle
 from local.cloud.place import ROOT, Place
 from tools.assembly import Assembly
 
-# What runs in every test run; the rest needs a deployed cloud or many jobs, and is deep until its time is known.
-FAST = ("test_lifecycle.py", "test_seams.py", "test_clock.py", "test_evaluation.py", "test_glue_infer.py")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.name not in FAST:
-            item.add_marker(pytest.mark.deep)
-
-
 Clients = Callable[[str], Any]
 
 

@@ -30,6 +30,7 @@ def own(stage: str, folders: pytest.TempPathFactory, assembly: Callable[[str], A
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
     with own("sandbox", tmp_path_factory, assembly) as cdk:
+        cdk("bootstrap")
         yield cdk
 
 
@@ -111,9 +112,9 @@ def inventory(clients: Clients) -> set[str]:
     return found
 
 
+@pytest.mark.deep
 def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -> None:
     place, clients = sandbox.place, sandbox.place.client
-    sandbox("bootstrap")
     command = [str(ROOT / "node_modules/.bin/cdk"), "deploy", "--all", "--app", str(sandbox.assembly.path)]
     with subprocess.Popen(
         [*command, "--require-approval", "never"],
@@ -135,6 +136,7 @@ def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -
 
 def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> None:
     clients = sandbox.place.client
+    sandbox.deploy()
     assert any("flights" in line for line in inventory(clients))
     buckets = clients("s3").list_buckets()["Buckets"]
     raw = next(bucket["Name"] for bucket in buckets if "-raw" in bucket["Name"])
@@ -157,11 +159,13 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> Non
     assert {line for line in left if not line.startswith("kms")} == set()
 
 
+@pytest.mark.deep
 def test_production_deploys_and_reads_back(production: Cdk) -> None:
     assert "Number of stacks with differences: 0" in production("diff", "--all")
     assert set(test_properties.differences(production.assembly, production.place.client)) == set()
 
 
+@pytest.mark.deep
 def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: Path) -> None:
     """By the template's own rule, trigger and batch window; every step with the template's roles."""
     clients = production.place.client
@@ -187,6 +191,7 @@ def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: 
     assert glue.get_table(DatabaseName="flights_production", Name="curated_flights")["Table"]
 
 
+@pytest.mark.deep
 def test_production_is_protected_and_keeps_its_data(production: Cdk) -> None:
     clients = production.place.client
     assert "TerminationProtection" in production("destroy", "--all", "--force", succeeds=False)
