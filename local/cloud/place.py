@@ -73,8 +73,8 @@ class Place:
         home = self.folder / "home"  # the CDK CLI and boto3 read and write theirs there
         authority = str(self.certificate)
         path = [
+            str(ROOT / "local" / "cloud" / "bin"),  # aws
             str(Path(sys.executable).parent),
-            str(ROOT / ".venv-cloud" / "bin"),
             os.environ.get("PATH", os.defpath),
         ]
         return {

@@ -1,8 +1,10 @@
 """The cloud starts, says what is wrong, and leaves nothing."""
 
+import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -20,6 +22,30 @@ def free_port() -> int:
 
 def test_it_answers_its_clients(client) -> None:
     assert client("sts").get_caller_identity()["Account"] == "000000000000"
+
+
+@pytest.mark.parametrize(
+    ("command", "answered"),
+    [("sqs list-queues", "QueueUrls"), ("rds describe-db-instances", "DBInstances")],
+)
+def test_the_aws_cli_asks_the_cloud_also_where_it_has_an_endpoint_of_its_own(
+    cloud: Place, command: str, answered: str
+) -> None:
+    done = subprocess.run(
+        [
+            "env",
+            "aws",
+            *command.split(),
+            "--output",
+            "json",
+        ],  # as in `make shell`, PATH decides which one runs
+        env=cloud.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert answered in json.loads(done.stdout)
 
 
 def test_a_second_start_says_what_runs(cloud: Place) -> None:
