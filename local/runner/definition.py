@@ -121,8 +121,9 @@ class Definition:
         return values
 
 
-def parse(raw: Mapping[str, Any]) -> Definition:
+def parse(raw: object) -> Definition:
     """Read a definition; raises `DefinitionError` that names the step and what is wrong with it."""
+    raw = _object(raw, "the definition")
     _keys(raw, "the definition", known=_PIPELINE_KEYS)
     if raw.get("Version") != VERSION:
         raise DefinitionError(f"Version = {raw.get('Version')!r}: only {VERSION} exists.")

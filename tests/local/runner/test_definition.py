@@ -167,6 +167,12 @@ def test_a_wrong_definition_is_refused_with_one_sentence(
     assert str(refused.value) == message
 
 
+@pytest.mark.parametrize("whole", [[], None, "x", 1])
+def test_what_is_no_object_is_refused(whole: object) -> None:
+    with pytest.raises(DefinitionError, match=r"the definition = .*: must be an object"):
+        parse(whole)
+
+
 def with_each_value_replaced(value: Any, by: list[object]) -> Iterator[Any]:
     """Copies of a JSON value, in each of which one value inside stands replaced."""
     places = list(value.items() if isinstance(value, dict) else enumerate(value))
