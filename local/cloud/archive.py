@@ -15,6 +15,7 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -42,7 +43,9 @@ _JAVA = {"yyyy": "%Y", "MM": "%m", "dd": "%d", "HH": "%H", "mm": "%M", "ss": "%S
 
 
 def install(cloud: Cloud) -> None:
-    """Follow every delivery stream whose source is a Kinesis stream."""
+    """Follow every delivery stream whose source is a Kinesis stream, and refuse records from elsewhere."""
+    handlers = seams.firehose._HANDLERS
+    handlers |= {name: _refusing(handlers[name]) for name in ("PutRecord", "PutRecordBatch")}
     threading.Thread(target=_watch, args=(cloud,), name="archive", daemon=True).start()
 
 
@@ -54,6 +57,22 @@ def folder(prefix: str, moment: dt.datetime) -> str:
         return moment.strftime(pattern)
 
     return re.sub(r"!\{timestamp:([^}]+)\}", fill, prefix)
+
+
+def _refusing(original: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
+    """Only a stream of the type DirectPut takes records from its callers ("PutRecord", Firehose API Reference)."""
+
+    def put(request: dict[str, Any]) -> Any:
+        delivery = seams.firehose._streams.get(request.get("DeliveryStreamName"))
+        if delivery and delivery["type"] == "KinesisStreamAsSource":
+            return seams.responses.error_response_json(
+                "InvalidArgumentException",
+                "This operation is not permitted on KinesisStreamAsSource delivery stream type.",
+                400,
+            )
+        return original(request)
+
+    return put
 
 
 def _watch(cloud: Cloud) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.local.cloud.test_stream import ACCOUNT, READER, eventually
 
@@ -81,6 +82,15 @@ def test_a_full_buffer_is_written_before_its_time(client: Client) -> None:
     delivery = Delivery(client, [*READER, "s3:PutObject"], seconds=900)
     delivery.put(*[letter * 300_000 for letter in "abcd"])
     assert eventually(delivery.objects)
+
+
+def test_records_come_from_the_stream_alone(client: Client) -> None:
+    name, firehose = Delivery(client, [*READER, "s3:PutObject"]).name, client("firehose")
+    refused = r"InvalidArgumentException.*not permitted on KinesisStreamAsSource delivery stream type\."
+    with pytest.raises(ClientError, match=refused):
+        firehose.put_record(DeliveryStreamName=name, Record={"Data": b"{}"})
+    with pytest.raises(ClientError, match=refused):
+        firehose.put_record_batch(DeliveryStreamName=name, Records=[{"Data": b"{}"}])
 
 
 def test_without_permission_the_log_says_so_and_nothing_is_lost(client: Client) -> None:

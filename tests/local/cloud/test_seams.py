@@ -78,6 +78,7 @@ NAMES: dict[str, str | None] = {
     "cloudwatch._record_history": "alarm_name old_state new_state reason",
     "cloudwatch._stat_value": "stats stat_name points",
     # archive
+    "firehose._HANDLERS": None,
     "firehose._streams": None,
     # events
     "eventbridge._SCHEDULER_TICK_INTERVAL": None,
