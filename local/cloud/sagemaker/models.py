@@ -26,6 +26,7 @@ _MODEL = (
 _CONTAINER = ("Image", "ModelDataUrl", "Environment", "ModelPackageName", "Mode", "ContainerHostname")
 _CONFIG = ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId")
 _VARIANT = ("VariantName", "ModelName", "InitialInstanceCount", "InstanceType", "InitialVariantWeight")
+_INSTANCES = 10  # of a variant: each is a process on this machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,14 @@ class _Models:
             _only(variant, _VARIANT, f"ProductionVariants.{index}.")
             if "InstanceType" not in variant or variant.get("InitialInstanceCount", 0) < 1:
                 raise invalid(f"ProductionVariants.{index} needs InstanceType and InitialInstanceCount.")
+            if variant["InitialInstanceCount"] > _INSTANCES:
+                raise invalid(
+                    f"ProductionVariants.{index}: more than {_INSTANCES} instances are unsupported in the embedded cloud."
+                )
             model(self._store, variant["ModelName"])
+        names = [variant["VariantName"] for variant in request["ProductionVariants"]]
+        if len(set(names)) < len(names):
+            raise invalid("The names of the production variants of an endpoint configuration must be unique.")
         self._store.add(
             resource,
             request | {"EndpointConfigArn": resource},

@@ -379,6 +379,30 @@ def test_an_unknown_instance_type_is_refused_when_the_configuration_is_created(h
         hosting.sagemaker.create_endpoint_config(EndpointConfigName="bad", ProductionVariants=[variant])
 
 
+@pytest.mark.parametrize(
+    ("names", "instances", "reason"),
+    [
+        (("main", "main"), 1, "must be unique"),
+        (("main",), 11, "more than 10 instances are unsupported in the embedded cloud"),
+    ],
+)
+def test_variants_that_no_endpoint_could_have_are_refused(
+    hosting: Hosting, names: tuple[str, ...], instances: int, reason: str
+) -> None:
+    model = hosting.model(hosting.store())
+    variants = [
+        {
+            "VariantName": name,
+            "ModelName": model,
+            "InstanceType": "ml.m5.large",
+            "InitialInstanceCount": instances,
+        }
+        for name in names
+    ]
+    with pytest.raises(ClientError, match=f"ValidationException.*{reason}"):
+        hosting.sagemaker.create_endpoint_config(EndpointConfigName="bad", ProductionVariants=variants)
+
+
 def test_a_caller_without_permission_is_refused(hosting: Hosting, served: str, cloud: Place) -> None:
     sts = hosting.client("sts").assume_role(RoleArn=hosting.role, RoleSessionName="test")["Credentials"]
     runtime = boto3.client(
