@@ -11,7 +11,7 @@ from typing import Any
 
 from local.cloud import authorization, events, protocol, seams
 from local.cloud.extensions import Cloud
-from local.cloud.glue import crawler, jobruns, quality
+from local.cloud.glue import crawler, dqdl, jobruns, quality
 from local.cloud.glue.quality import Quality
 from local.cloud.glue.work import Work, role_arn
 from local.cloud.glue.workflow import Workflows, known, known_run, known_runs
@@ -35,7 +35,11 @@ def install(cloud: Cloud) -> None:
         method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
     ) -> Any:
         is_ours = headers.get("x-amz-target", "").rpartition(".")[2] in {*operations, *_UNSUPPORTED}
-        return await (ours if is_ours else seams.glue.handle_request)(method, path, headers, body, query)
+        if not is_ours:
+            answer = await seams.glue.handle_request(method, path, headers, body, query)
+            if b"Unknown Glue action" not in answer[2]:
+                return answer
+        return await ours(method, path, headers, body, query)
 
     seams.service("glue", "AWSGlue", handle)
     seams.replace(seams.glue, "_create_trigger", _keeping(seams.glue._triggers, "EventBatchingCondition"))
@@ -129,6 +133,7 @@ class Api:
         name = request["Name"]
         if name in quality.rulesets:
             raise ApiError("AlreadyExistsException", f"Data quality ruleset {name} already exists")
+        _understood(request)
         quality.rulesets[name] = request | {"CreatedOn": time.time(), "LastModifiedOn": time.time()}
         return {"Name": name}
 
@@ -143,7 +148,9 @@ class Api:
         }
 
     def _update_ruleset(self, _caller: Caller, request: Request) -> Answer:
-        quality.ruleset(request["Name"]).update(request, LastModifiedOn=time.time())
+        known = quality.ruleset(request["Name"])
+        _understood(request)
+        known.update(request, LastModifiedOn=time.time())
         return quality.ruleset(request["Name"])
 
     def _delete_ruleset(self, _caller: Caller, request: Request) -> Answer:
@@ -186,6 +193,14 @@ def _keeping(records: Any, *names: str) -> Callable[[Callable[[Request], Any]], 
         return create
 
     return wrapper
+
+
+def _understood(request: Request) -> None:
+    """Raise for a ruleset that no run could judge."""
+    try:
+        dqdl.parse(request.get("Ruleset", "Rules = []"))
+    except (dqdl.DqdlError, ValueError) as error:
+        raise ApiError("InvalidInputException", str(error)) from None
 
 
 def _judged_by(ruleset: str) -> str:

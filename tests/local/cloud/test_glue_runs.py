@@ -391,6 +391,23 @@ def test_a_ruleset_is_judged_by_the_role_that_is_passed(here: Here, cloud: Place
     assert (result["Score"], result["RuleResults"][0]["Result"]) == (0.0, "FAIL")
 
 
+def test_a_ruleset_that_no_run_could_judge_is_refused(here: Here) -> None:
+    name, rules = here.database, 'Rules = [ ColumnExists "a" ]'
+    with pytest.raises(ClientError, match=r"InvalidInputException.*CreateDataQualityRuleset"):
+        here.glue.create_data_quality_ruleset(Name=name, Ruleset="garbage")
+    here.glue.create_data_quality_ruleset(Name=name, Ruleset=rules)
+    for wrong in ("garbage", 'Rules = [ ColumnValues "a" in [x] with threshold >= 1 ]'):
+        with pytest.raises(ClientError, match=r"InvalidInputException.*UpdateDataQualityRuleset"):
+            here.glue.update_data_quality_ruleset(Name=name, Ruleset=wrong)
+    assert here.glue.get_data_quality_ruleset(Name=name)["Ruleset"] == rules
+
+
+@pytest.mark.parametrize("operation", ["list_crawlers", "list_jobs"])
+def test_what_nobody_answers_is_unsupported(here: Here, operation: str) -> None:
+    with pytest.raises(ClientError, match=r"UnsupportedOperation.*unsupported in the embedded cloud"):
+        getattr(here.glue, operation)()
+
+
 def test_cloudformation_creates_changes_and_deletes_a_ruleset(here: Here, stack: Stack) -> None:
     def ruleset(rule: str, **more: str) -> dict[str, Any]:
         properties = {"Ruleset": f"Rules = [ {rule} ]", "Tags": {"a": "b"}, **more}
