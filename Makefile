@@ -92,10 +92,10 @@ cloud-down: .venv/.local ## stop it; nothing of it stays
 	@$(BIN)/python -m local.cloud down $(ARGS)
 
 shell: .venv/.local ## a shell in which aws, npx cdk and boto3 talk to it
-	@$(BIN)/python -m local.cloud shell $(if $(PORT),--port $(PORT)) $(ARGS)
+	@$(BIN)/python -m local.cloud shell $(ARGS)
 
 iam-report: .venv/.local .venv-cloud/.installed ## what each deployed role used there, and what no run has shown
-	@.venv-cloud/bin/python -m local.cloud.iam_report $(if $(PORT),--port $(PORT)) $(ARGS)
+	@.venv-cloud/bin/python -m local.cloud.iam_report $(ARGS)
 
 # --- environments ---------------------------------------------------------------------------------------------------
 

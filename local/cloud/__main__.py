@@ -18,12 +18,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m local.cloud", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "shell", "env"])
     parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
-    parser.add_argument("--port", type=int, default=PORT)
-    parser.add_argument("--factor", type=float, default=60.0, help="how much faster time runs than on AWS")
+    parser.add_argument("--port", type=int, default=PORT, help="of up; the others find it in the folder")
+    parser.add_argument(
+        "--factor", type=float, default=60.0, help="of up: how much faster time runs than on AWS"
+    )
     arguments = parser.parse_args(argv)
-    place = Place(arguments.folder.resolve(), arguments.port, arguments.factor)
+    folder = arguments.folder.resolve()
     try:
-        _COMMANDS[arguments.command](place)
+        if arguments.command == "up":
+            _up(Place(folder, arguments.port, arguments.factor))
+        elif arguments.command == "down":
+            _down(Place(folder))
+        else:
+            {"shell": _shell, "env": _env}[arguments.command](lifecycle.found(folder))
     except lifecycle.CloudError as error:
         sys.exit(str(error))
 
@@ -38,7 +45,6 @@ def _down(place: Place) -> None:
 
 
 def _shell(place: Place) -> None:
-    _need(place)
     shell = os.environ.get("SHELL", "/bin/sh")
     inherited = {name: os.environ[name] for name in ("TERM", "SHELL", "USER") if name in os.environ}
     print(f"A shell against {place.url}: aws, npx cdk, python and boto3 find the cloud. Leave it with exit.")
@@ -48,17 +54,8 @@ def _shell(place: Place) -> None:
 
 
 def _env(place: Place) -> None:
-    _need(place)
     for name, value in place.environment().items():
         print(f"export {name}={shlex.quote(value)}")
-
-
-def _need(place: Place) -> None:
-    if lifecycle.process(place) is None:
-        raise lifecycle.CloudError("No cloud runs here. Start one: make cloud")
-
-
-_COMMANDS = {"up": _up, "down": _down, "shell": _shell, "env": _env}
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from typing import Any
 
 import boto3
 
-from local.cloud import decisions
+from local.cloud import decisions, lifecycle
 from local.cloud.decisions import Decision, Permission, Policies
-from local.cloud.place import ACCOUNT, PORT, REGION, ROOT, Place
+from local.cloud.place import ACCOUNT, REGION, ROOT
 from local.cloud.server import settings
 
 TABLE = ROOT / "docs" / "embedded-cloud.md"
@@ -151,10 +151,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the report of the cloud in a folder; exit code 1 if something is unseen that the table does not name."""
     parser = argparse.ArgumentParser(prog="python -m local.cloud.iam_report", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
-    parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--table", type=Path, default=TABLE, help="the document with the table")
     arguments = parser.parse_args(argv)
-    place = Place(arguments.folder.resolve(), arguments.port)
+    try:
+        place = lifecycle.found(arguments.folder.resolve())
+    except lifecycle.CloudError as error:
+        sys.exit(str(error))
     os.environ.update(settings(place))
     lines = report(
         roles(lambda service: boto3.client(service, region_name=REGION, endpoint_url=place.url)),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
+import json
+import math
 import os
 import shutil
 import signal
@@ -19,6 +21,7 @@ from pathlib import Path
 from local.cloud.place import ROOT, Place
 
 SECONDS_TO_START, SECONDS_TO_STOP = 15.0, 10.0
+_LAST_PORT = 65535
 # The cloud's own environment: MiniStack pins another botocore than ours.
 PYTHON = ROOT / ".venv-cloud" / "bin" / "python"
 
@@ -30,25 +33,31 @@ class CloudError(Exception):
 def start(place: Place, *, starter: int | None = None) -> int:
     """Start the server and wait until it answers; its process id. Raises `CloudError`, and leaves no process then.
 
-    The cloud is empty: what a killed one left in the folder is removed first. With `starter`, the reading end of a
-    pipe, the server ends when the pipe does: a starter that is killed leaves no cloud behind.
+    The cloud is empty: what a killed one left in the folder is removed first, but nothing of anybody else. With
+    `starter`, the reading end of a pipe, the server ends when the pipe does: a starter that is killed leaves no cloud
+    behind.
     """
     if not PYTHON.exists():
         raise CloudError("The cloud's environment is not installed. Run: make .venv-cloud/.installed")
     if (running := process(place)) is not None:
-        raise CloudError(f"The cloud runs already: process {running}, {place.url}. Stop it: make cloud-down.")
+        url = found(place.folder).url
+        raise CloudError(f"The cloud runs already: process {running}, {url}. Stop it: make cloud-down.")
+    if not 1 <= place.port <= _LAST_PORT:
+        raise CloudError(f"--port {place.port}: from 1 to {_LAST_PORT}.")
+    if not 0 < place.factor < math.inf:
+        raise CloudError(f"--factor {place.factor}: more than 0.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", place.port))
-        except OSError:
+        except OSError as error:
             raise CloudError(
-                f"127.0.0.1:{place.port} is in use. End what listens there, or: make cloud PORT=<another>."
+                f"127.0.0.1:{place.port}: {error.strerror}. End what listens there, or: make cloud PORT=<another>."
             ) from None
-    for name in ("home", "tmp", "state", "s3", "work"):
-        shutil.rmtree(place.folder / name, ignore_errors=True)
-        (place.folder / name).mkdir(parents=True)
-    (place.folder / ".gitignore").write_text("*\n")
+    try:
+        _empty(place)
+    except OSError as error:
+        raise CloudError(f"{error.filename}: {error.strerror}. Name another --folder.") from None
     _make_certificate(place)
     command = [
         str(PYTHON),
@@ -99,9 +108,16 @@ def process(place: Place) -> int | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return int(file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return None
+
+
+def found(folder: Path) -> Place:
+    """The cloud that runs in the folder, at its own port and factor. Raises `CloudError` if there is none."""
+    if process(Place(folder)) is None:
+        raise CloudError("No cloud runs here. Start one: make cloud")
+    return Place(folder, **json.loads(_settings(folder).read_text()))
 
 
 def ready(place: Place) -> bool:
@@ -129,6 +145,22 @@ def running(place: Place) -> Iterator[Place]:
     finally:
         stop(place)
         os.close(writer)
+
+
+def _settings(folder: Path) -> Path:
+    return folder / "settings.json"
+
+
+def _empty(place: Place) -> None:
+    """Make the folder a cloud's, with nothing of an earlier one."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    if any(place.folder.iterdir()) and not _settings(place.folder).exists():
+        raise CloudError(f"{place.folder} is neither empty nor a cloud's. Name another --folder.")
+    _settings(place.folder).write_text(json.dumps({"port": place.port, "factor": place.factor}))
+    (place.folder / ".gitignore").write_text("*\n")
+    for name in ("home", "tmp", "state", "s3", "work"):
+        shutil.rmtree(place.folder / name, ignore_errors=True)
+        (place.folder / name).mkdir()
 
 
 def _wait(server: subprocess.Popen[bytes], place: Place) -> None:

@@ -117,7 +117,7 @@ class Report:
             table,
         ]
         self.done = subprocess.run(
-            [*command, "--port", str(place.port)],
+            command,
             cwd=ROOT,
             env=place.environment(),
             capture_output=True,
@@ -158,6 +158,11 @@ def recorded(tmp_path_factory) -> Iterator[Place]:
         with pytest.raises(s3.exceptions.ClientError):
             s3.delete_object(Bucket="recorded", Key="one")
         yield place
+
+
+def test_without_a_cloud_there_is_no_report(tmp_path: Path) -> None:
+    report = Report(Place(tmp_path), tmp_path / "table.md", TABLE)
+    assert (report.done.stderr, report.done.returncode) == ("No cloud runs here. Start one: make cloud\n", 1)
 
 
 def test_what_is_neither_used_nor_explained_is_marked_and_fails(recorded: Place, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from local.cloud import lifecycle
-from local.cloud.place import Place
+from local.cloud.place import ROOT, Place
 
 
 def free_port() -> int:
@@ -55,12 +56,84 @@ def test_a_second_start_says_what_runs(cloud: Place) -> None:
     assert lifecycle.process(cloud) == running
 
 
+def command(*arguments: object) -> str:
+    """What `python -m local.cloud` printed, on both streams, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local.cloud", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return f"{done.stdout}{done.returncode}"
+
+
+def test_whoever_names_the_folder_finds_port_and_factor(tmp_path: Path) -> None:
+    with lifecycle.running(Place(tmp_path, free_port(), 30)) as place:
+        assert lifecycle.found(tmp_path) == place
+        assert f"export AWS_ENDPOINT_URL={place.url}\n" in command("env", "--folder", tmp_path)
+        assert f"runs already: process {lifecycle.process(place)}, {place.url}." in command(
+            "up", "--folder", tmp_path, "--port", free_port()
+        )
+    assert command("env", "--folder", tmp_path) == "No cloud runs here. Start one: make cloud\n1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", 99999], "--port 99999: from 1 to 65535."),
+        (["--port", 0], "--port 0: from 1 to 65535."),
+        (["--factor", 0], "--factor 0.0: more than 0."),
+        (["--factor", "nan"], "--factor nan: more than 0."),
+        (["--folder", "/dev/null/x"], "/dev/null/x"),
+        (["--folder", "/dev/null"], "/dev/null"),
+    ],
+    ids=lambda argument: " ".join(map(str, argument)) if isinstance(argument, list) else "",
+)
+def test_what_cannot_start_is_one_line(tmp_path: Path, arguments: list[object], says: str) -> None:
+    try:
+        message, _, code = command("up", "--folder", tmp_path, "--port", free_port(), *arguments).partition(
+            "\n"
+        )
+        assert says in message
+        assert code == "1"
+    finally:
+        assert not lifecycle.stop(Place(tmp_path))
+
+
+def test_a_folder_with_files_of_others_is_left_as_it_is(tmp_path: Path) -> None:
+    theirs = tmp_path / "home" / "letter"
+    theirs.parent.mkdir()
+    theirs.write_text("x")
+    with (
+        pytest.raises(lifecycle.CloudError, match="is neither empty nor a cloud's"),
+        lifecycle.running(Place(tmp_path, free_port())),
+    ):
+        pass
+    assert theirs.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_of_it_listens_beyond_this_machine(cloud: Place) -> None:
+    server = Path(f"/proc/{lifecycle.process(cloud)}")
+    # A connection may end meanwhile: ls lists what is left.
+    files = subprocess.run(["ls", "-l", server / "fd"], stdout=subprocess.PIPE, text=True, check=False).stdout
+    listening = [
+        fields[1]
+        for table in ("tcp", "tcp6", "udp", "udp6")
+        for fields in map(str.split, (server / "net" / table).read_text().splitlines()[1:])
+        if f"socket:[{fields[9]}]" in files and fields[3] in ("0A", "07")  # listens, or is open to datagrams
+    ]
+    assert listening == [f"0100007F:{cloud.port:04X}"]  # 127.0.0.1, and neither ::1 nor all
+
+
 def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         place = Place(tmp_path, taken.getsockname()[1])
-        with pytest.raises(lifecycle.CloudError, match=rf"127\.0\.0\.1:{place.port} is in use"):
+        with pytest.raises(lifecycle.CloudError, match=rf"127\.0\.0\.1:{place.port}: Address already in use"):
             lifecycle.start(place)
     assert lifecycle.process(place) is None
 
