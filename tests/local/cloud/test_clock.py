@@ -13,7 +13,7 @@ def sixtyfold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_origin", dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp())
 
 
-def test_a_bake_of_ten_minutes_takes_ten_seconds() -> None:
+def test_ten_minutes_there_are_ten_seconds_here() -> None:
     assert clock.scaled(600) == 10
 
 
