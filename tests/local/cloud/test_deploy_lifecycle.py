@@ -27,7 +27,7 @@ def own(stage: str, folders: pytest.TempPathFactory, assembly: Callable[[str], A
         yield Cdk(place, assembly(stage))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sandbox(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
     with own("sandbox", tmp_path_factory, assembly) as cdk:
         cdk("bootstrap")
@@ -35,13 +35,24 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], 
 
 
 @pytest.fixture(scope="module")
-def production(
-    tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]
-) -> Iterator[Cdk]:
+def account(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
+    """Production's, with nothing of ours in it."""
     with own("production", tmp_path_factory, assembly) as cdk:
         cdk("bootstrap")
-        assert cdk.deploy().count("✅") == len(cdk.assembly.templates)
         yield cdk
+
+
+@pytest.fixture(scope="module")
+def before(account: Cdk) -> set[str]:
+    """What production's account holds without us."""
+    return inventory(account.place.client)
+
+
+@pytest.fixture(scope="module")
+def production(account: Cdk, before: set[str]) -> Cdk:
+    assert before
+    assert account.deploy().count("✅") == len(account.assembly.templates)
+    return account
 
 
 # Service: (operation, the list in its answer, what names an item; "" where the item is the name)
@@ -136,8 +147,8 @@ def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -
 
 def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> None:
     clients = sandbox.place.client
+    before = inventory(clients)
     sandbox.deploy()
-    assert any("flights" in line for line in inventory(clients))
     buckets = clients("s3").list_buckets()["Buckets"]
     raw = next(bucket["Name"] for bucket in buckets if "-raw" in bucket["Name"])
     for body in (b"a", b"b"):  # two versions, and a marker
@@ -152,7 +163,7 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> Non
         return 0
 
     assert destroy.main(["--stage", "sandbox", "--yes"], clients=clients, cdk=run_cdk) == 0
-    left = {line for line in inventory(clients) if not of_cdk(line)}
+    left = inventory(clients) - before
     keys = {line.split()[-1] for line in left if line.startswith("kms")}
     states = {clients("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] for key in keys}
     assert states == {"PendingDeletion"}
@@ -192,8 +203,10 @@ def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: 
 
 
 @pytest.mark.deep
-def test_production_is_protected_and_keeps_its_data(production: Cdk) -> None:
+def test_production_is_protected_and_keeps_its_data(production: Cdk, before: set[str]) -> None:
     clients = production.place.client
+    made = {line.split()[1] for line in inventory(clients) - before}
+    assert made >= {answer for _, answer, _ in INVENTORY["ec2"]} | {"EventSourceMappings", "Keys"}
     assert "TerminationProtection" in production("destroy", "--all", "--force", succeeds=False)
     stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
     for stack in stacks:
@@ -201,14 +214,10 @@ def test_production_is_protected_and_keeps_its_data(production: Cdk) -> None:
             StackName=stack, EnableTerminationProtection=False
         )
     production("destroy", "--all", "--force")
-    left = {line for line in inventory(clients) if "flights" in line}
     # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs.
-    assert {line.split()[0] for line in left} == {"s3", "sagemaker", "glue", "logs"}
-
-
-def of_cdk(line: str) -> bool:
-    """Whether an inventory line is CDK's own, or the VPC that every account has."""
-    return "cdk-" in line or "CDKToolkit" in line or line.startswith("ec2")
+    left = {line.rpartition(" ")[0] for line in inventory(clients) - before}
+    kept = {"kms Keys", "s3 Buckets", "sagemaker ModelPackageGroupSummaryList", "glue DatabaseList"}
+    assert left == kept | {"logs logGroups"}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
