@@ -88,15 +88,21 @@ class Deployment:
         }
 
     def _ref(self, template: Template, name: str) -> Any:
-        parameter = template.json.get("Parameters", {}).get(name)
         if name in PSEUDO:
             return PSEUDO[name]
-        return parameter["Default"] if parameter else self._physical_ids(template)[name]
+        if name in template.json.get("Parameters", {}):
+            return self._parameters(template)[name]
+        return self._physical_ids(template)[name]
+
+    def _parameters(self, template: Template) -> Mapping[str, str]:
+        [stack] = self._api.describe_stacks(StackName=self.stack_name(template))["Stacks"]
+        return {it["ParameterKey"]: it["ParameterValue"] for it in stack["Parameters"]}
 
     def _attribute(self, template: Template, name: str, attribute: str) -> str:
         kind, physical_id = template.resources()[name]["Type"], self._physical_ids(template)[name]
         form = RETURN_VALUES[kind][1][attribute].replace(SAMPLE_ACCOUNT, ACCOUNT).replace("sg-{}", "{}")
-        return form.format(physical_id.rpartition("/")[2] if kind == "AWS::SQS::Queue" else physical_id)
+        by_name = kind == "AWS::SQS::Queue" or kind.startswith("AWS::SageMaker::")
+        return form.format(physical_id.rpartition("/")[2] if by_name else physical_id)
 
     def _substitute(self, template: Template, given: Any) -> str:
         text, names = given if isinstance(given, list) else (given, {})

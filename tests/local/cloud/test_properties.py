@@ -5,6 +5,7 @@ the decision. What the emulator holds and does not act on is in docs/embedded-cl
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -222,12 +223,37 @@ def pipeline(clients: Clients, resource: Resource) -> Mapping[str, Any]:
     return {**found, "PipelineDefinition": {"PipelineDefinitionBody": found["PipelineDefinition"]}}
 
 
+def endpoint(clients: Clients, resource: Resource) -> Mapping[str, Any]:
+    name = resource.physical_id.rpartition("/")[2]
+    return renamed(
+        clients("sagemaker").describe_endpoint(EndpointName=name), LastDeploymentConfig="DeploymentConfig"
+    )
+
+
+def scalable_target(clients: Clients, resource: Resource) -> Mapping[str, Any]:
+    of_variant, _, namespace = resource.physical_id.split("|")
+    read = clients("application-autoscaling").describe_scalable_targets
+    [found] = read(ServiceNamespace=namespace, ResourceIds=[of_variant])["ScalableTargets"]
+    return dict(found)
+
+
+def scaling_policy(clients: Clients, resource: Resource) -> Mapping[str, Any]:
+    read = clients("application-autoscaling").describe_scaling_policies
+    [found] = read(ServiceNamespace="sagemaker", PolicyNames=[resource.properties["PolicyName"]])[
+        "ScalingPolicies"
+    ]
+    target = "|".join(found[name] for name in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
+    return {**found, "ScalingTargetId": target}
+
+
 def described(service: str, operation: str, parameter: str, answer: str = "") -> Reader:
     """One call that takes the physical id, and the member of its answer that describes the resource."""
 
     def reader(clients: Clients, resource: Resource) -> Mapping[str, Any]:
         plural = parameter.endswith("Ids")
-        given = [resource.physical_id] if plural else resource.physical_id
+        given: Any = [resource.physical_id] if plural else resource.physical_id
+        if resource.type in ARN_BY_REF:
+            given = given.rpartition("/")[2]
         found = getattr(clients(service), operation)(**{parameter: given})
         found = found[answer] if answer else found
         return found[0] if plural else found
@@ -252,7 +278,11 @@ def topic_policy(clients: Clients, arn: str) -> str:
     return str(clients("sns").get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"])
 
 
+# Ref of these is an ARN, and their API asks for the name.
+ARN_BY_REF = {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig"}
 READERS: Mapping[str, Reader] = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": scalable_target,
+    "AWS::ApplicationAutoScaling::ScalingPolicy": scaling_policy,
     "AWS::Budgets::Budget": budget,
     "AWS::CloudWatch::Alarm": alarm,
     "AWS::CloudWatch::Dashboard": described("cloudwatch", "get_dashboard", "DashboardName"),
@@ -286,6 +316,11 @@ READERS: Mapping[str, Reader] = {
     "AWS::SNS::TopicPolicy": policies_of(topic_policy, "Topics"),
     "AWS::SQS::Queue": queue,
     "AWS::SQS::QueuePolicy": policies_of(queue_policy, "Queues"),
+    "AWS::SageMaker::Endpoint": endpoint,
+    "AWS::SageMaker::EndpointConfig": described(
+        "sagemaker", "describe_endpoint_config", "EndpointConfigName"
+    ),
+    "AWS::SageMaker::Model": described("sagemaker", "describe_model", "ModelName"),
     "AWS::SageMaker::ModelPackageGroup": described(
         "sagemaker", "describe_model_package_group", "ModelPackageGroupName"
     ),
@@ -305,6 +340,8 @@ NOT_READ = {
     "AWS::KMS::Key.PendingWindowInDays",  # counts when the key is deleted
     "AWS::Lambda::Function.Code",
     "AWS::Logs::LogStream.LogGroupName",
+    "AWS::SageMaker::Endpoint.ExcludeRetainedVariantProperties",  # of an update
+    "AWS::SageMaker::Endpoint.RetainAllVariantProperties",
     "AWS::SageMaker::Pipeline.PipelineDisplayName",
     "AWS::SageMaker::Pipeline.PipelineDescription",
 }
@@ -313,7 +350,10 @@ TAGGED = {"AWS::S3::Bucket", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Fu
 
 
 def agrees(wanted: Any, told: Any) -> bool:
-    """Whether the API tells at least what the template says, in its own spelling of numbers, booleans and documents."""
+    """Whether the API tells what the template says, in its own spelling of numbers, booleans and documents.
+
+    It may tell more of a thing, and of tags, but no more things: no other statement, rule or target.
+    """
     if isinstance(wanted, dict):
         told = parsed(told)
         if isinstance(told, list):  # tags
@@ -323,10 +363,13 @@ def agrees(wanted: Any, told: Any) -> bool:
         )
     if isinstance(wanted, list):
         told = parsed(told)
-        if isinstance(told, dict):
-            wanted = {item["Key"]: item["Value"] for item in wanted}
-            return agrees(wanted, told)
-        return isinstance(told, list) and all(any(agrees(item, other) for other in told) for item in wanted)
+        if isinstance(told, dict) or any(isinstance(item, dict) and "Key" in item for item in wanted):
+            return agrees({item["Key"]: item["Value"] for item in wanted}, told)
+        return (
+            isinstance(told, list)
+            and len(told) == len(wanted)
+            and all(any(agrees(item, other) for other in told) for item in wanted)
+        )
     return spelled(wanted) == spelled(told)
 
 
@@ -342,7 +385,9 @@ def spelled(value: Any) -> str:
 
 def differences(assembly: Assembly, clients: Clients) -> Iterator[str]:
     """`type.property` for each that is dropped or changed, or that nobody reads."""
-    for resource in Deployment(assembly, clients("cloudformation")).resources():
+    found = list(Deployment(assembly, clients("cloudformation")).resources())
+    yield from added(found, clients)
+    for resource in found:
         reader = READERS.get(resource.type)
         told = reader(clients, resource) if reader else {}
         for name, wanted in resource.properties.items():
@@ -353,6 +398,30 @@ def differences(assembly: Assembly, clients: Clients) -> Iterator[str]:
                 continue
             if name not in told or not agrees(wanted, told[name]):
                 yield where
+
+
+def added(found: list[Resource], clients: Clients) -> Iterator[str]:
+    """Rules of a security group, and policies of a role, that no resource of the templates writes."""
+    written: Counter[str] = Counter()
+    for it in found:
+        if it.type == "AWS::EC2::SecurityGroup":
+            rules = [it.properties.get(f"SecurityGroup{way}", []) for way in ("Egress", "Ingress")]
+            written[it.physical_id] += sum(map(len, rules))
+        elif it.type in {"AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress"}:
+            written[it.properties["GroupId"]] += 1
+        elif it.type == "AWS::IAM::Policy":
+            written.update(it.properties["Roles"])
+    for it in found:
+        if it.type == "AWS::EC2::SecurityGroup":
+            told = clients("ec2").describe_security_group_rules(
+                Filters=[{"Name": "group-id", "Values": [it.physical_id]}]
+            )["SecurityGroupRules"]
+        elif it.type == "AWS::IAM::Role":
+            told = clients("iam").list_role_policies(RoleName=it.physical_id)["PolicyNames"]
+        else:
+            continue
+        if len(told) != written[it.physical_id]:
+            yield f"{it.type} {it.logical_id}: {told}"
 
 
 def test_the_sandbox_reads_back_as_it_was_written(deployed: Cdk, client: Clients) -> None:
@@ -374,7 +443,17 @@ def test_spelling_is_no_difference(wanted, told) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"), [(60, "61"), ({"a": 1}, {}), ([1, 2], [1]), ("aws:kms", "AES256"), ([1], None)]
+    ("wanted", "told"),
+    [
+        (60, "61"),
+        ({"a": 1}, {}),
+        ([1, 2], [1]),
+        ("aws:kms", "AES256"),
+        ([1], None),
+        ([], [1]),
+        ([{"Key": "k", "Value": "v"}], [{"Key": "k", "Value": "w"}]),
+        ({"Statement": [{"a": 1}]}, '{"Statement": [{"a": 1}, {"a": 2}]}'),
+    ],
 )
-def test_a_dropped_value_is_a_difference(wanted, told) -> None:
+def test_a_dropped_or_an_added_value_is_a_difference(wanted, told) -> None:
     assert not agrees(wanted, told)

@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pipeline import schema
+from tests.local.cloud import test_properties
 from tests.local.cloud.conftest import Cdk
 from tests.local.cloud.test_deployed_stream import Flow
 from tests.local.cloud.test_stream import eventually
@@ -139,7 +140,7 @@ def release(deployed: Cdk, client: Callable[[str], Any]) -> Iterator[Release]:
         sagemaker.delete_model(ModelName=model["ModelName"])
 
 
-def test_an_approval_puts_the_model_in_service(release: Release, trained: Trained) -> None:
+def test_an_approval_puts_the_model_in_service(release: Release, trained: Trained, deployed: Cdk) -> None:
     stack = release.approve(release.register(trained, "first"))
     assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
     assert stack["RoleARN"].rpartition("/")[2].startswith("flights-sandbox-foundation-ServingUpdateRole")
@@ -153,6 +154,12 @@ def test_an_approval_puts_the_model_in_service(release: Release, trained: Traine
     )
     (prediction,) = json.loads(answer["Body"].read())["predictions"]
     assert 0 < (prediction["score"] if isinstance(prediction, dict) else prediction) < 1
+
+    # What exists only with a model reads back as it was written, as the rest does.
+    resources = Deployment(deployed.assembly, release.client("cloudformation")).resources()
+    serving = {"Model", "EndpointConfig", "Endpoint", "ScalableTarget", "ScalingPolicy"}
+    assert {it.type.rpartition("::")[2] for it in resources} >= serving
+    assert set(test_properties.differences(deployed.assembly, release.client)) == set()
 
 
 def test_streamed_flights_are_predicted_once_each_though_one_comes_twice_and_one_is_poison(
