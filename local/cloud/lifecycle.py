@@ -155,7 +155,9 @@ def _empty(place: Place) -> None:
     """Make the folder a cloud's, with nothing of an earlier one."""
     place.folder.mkdir(parents=True, exist_ok=True)
     if any(place.folder.iterdir()) and not _settings(place.folder).exists():
-        raise CloudError(f"{place.folder} is neither empty nor a cloud's. Empty it, or name another --folder.")
+        raise CloudError(
+            f"{place.folder} is neither empty nor a cloud's. Empty it, or name another --folder."
+        )
     _settings(place.folder).write_text(json.dumps({"port": place.port, "factor": place.factor}))
     (place.folder / ".gitignore").write_text("*\n")
     for name in ("home", "tmp", "state", "s3", "work"):
