@@ -150,7 +150,7 @@ class Archive:
         arn = source["KinesisStreamARN"]
         for shard in stream(arn).get("shards", {}):
             if shard not in self._readers:
-                reader = Reader(arn, shard, roles.assume(source["RoleARN"], "AWSFirehose"))
+                reader = Reader(arn, shard, roles.assume(source["RoleARN"], "firehose", "AWSFirehose"))
                 reader.open()
                 reader.skip_before(source["DeliveryStartTimestamp"])
                 self._readers[shard] = reader
@@ -177,7 +177,7 @@ class Archive:
     def _client(self, service: str) -> Any:
         role = self._settings["RoleARN"]
         if (service, role) not in self._clients:
-            self._clients[service, role] = roles.assume(role, "AWSFirehose").client(
+            self._clients[service, role] = roles.assume(role, "firehose", "AWSFirehose").client(
                 service, self._cloud.place
             )
         return self._clients[service, role]

@@ -95,6 +95,11 @@ def _enforcer(original: Function, recorder: decisions.Recorder) -> Function:
         _refused.set(None)
         # Who calls from outside comes over TLS, nothing else listens; so do the services, which here make no request.
         seams.iam_evaluator.pin_request_origin("127.0.0.1", secure_transport=True)
+        if not access_key_id and iam_action in (
+            "s3:ListAllMyBuckets",
+            "s3:CreateBucket",
+        ):  # nobody's policy allows it
+            return seams.iam_evaluator.EvalResult("ImplicitDeny", principal_arn="anonymous")
         if seams.iam_evaluator.is_root_access_key(access_key_id or ""):  # no policy applies to the root user
             return original(
                 access_key_id, iam_action, service, region, resource_arn=resource_arn, service_context=context
@@ -249,13 +254,12 @@ def _logging(original: Function) -> Function:
     def emit_logs(function: dict[str, Any], *arguments: Any, **more: Any) -> None:
         config = function.get("config") or function
         name = config["FunctionName"]
-        session = _function_session(config["Role"], name)
         group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{name}"
         stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:{name}"
         if (config.get("TracingConfig") or {}).get("Mode") == "Active":
             for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords"):
-                _may(session, action, "*")
-        if all(_may(session, action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")):
+                _may(config, action, "*")
+        if all(_may(config, action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")):
             original(function, *arguments, **more)
 
     return emit_logs
@@ -265,9 +269,9 @@ def _polling(original: Function) -> Function:
     def receive(queue_url: str, max_number: int) -> list[dict[str, Any]]:
         # "Configuring an Amazon SQS queue to trigger an AWS Lambda function": the role needs these, and the key.
         attributes = seams.sqs._queues[queue_url]["attributes"]
-        session = _consumer(attributes["QueueArn"])
+        consumer = _consumer(attributes["QueueArn"])
         needed = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
-        if session and not all(_may(session, action, attributes["QueueArn"]) for action in needed):
+        if consumer and not all(_may(consumer, action, attributes["QueueArn"]) for action in needed):
             return []
         received: list[dict[str, Any]] = original(queue_url, max_number)
         return received
@@ -275,24 +279,25 @@ def _polling(original: Function) -> Function:
     return receive
 
 
-def _consumer(queue_arn: str) -> roles.Session | None:
-    """A session of the function that a mapping feeds from the queue."""
+def _consumer(queue_arn: str) -> dict[str, Any] | None:
+    """The configuration of the function that a mapping feeds from the queue."""
     for _account, _region, mapping in seams.lambda_svc._iter_all_esms():
         if mapping.get("EventSourceArn") == queue_arn:
             function, _ = seams.lambda_svc._get_func_record_for_qualifier(mapping["FunctionName"], None)
             if function:
-                return _function_session(function["config"]["Role"], function["config"]["FunctionName"])
+                config: dict[str, Any] = function["config"]
+                return config
     return None
 
 
 @functools.cache
 def _function_session(role_arn: str, function: str) -> roles.Session:
-    return roles.assume(role_arn, function)
+    return roles.assume(role_arn, "lambda", function)
 
 
-def _may(session: roles.Session, action: str, resource: str) -> bool:
+def _may(config: Mapping[str, Any], action: str, resource: str) -> bool:
     try:
-        session.authorize(action, resource)
+        _function_session(config["Role"], config["FunctionName"]).authorize(action, resource)
     except roles.AccessDeniedError:
         return False
     return True

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import clock, roles, seams
 from local.cloud.extensions import Cloud
-from local.cloud.place import ACCOUNT, REGION
+from local.cloud.place import ACCOUNT
 from local.cloud.protocol import ApiError
 
 TARGETS: dict[str, Callable[[dict[str, Any], dict[str, Any], roles.Session | None], None]] = {}
@@ -63,17 +63,8 @@ def permit(service: str, arn: str, action: str, source_arn: str) -> None:
     owned = seams.iam_evaluator._resource_policy(action.partition(":")[0], arn)
     if owned is None:
         raise UndeliveredError("NO_RESOURCE", f"{arn} does not exist")
-    context = seams.iam_evaluator.EvalContext(
-        principal_arn="*",
-        principal_type="Service",
-        principal_account="",
-        action=action,
-        resource_arn=arn,
-        region=REGION,
-        secure_transport=True,
-        service_context={"aws:sourcearn": source_arn, "aws:sourceaccount": ACCOUNT},
-    )
-    if seams.iam_evaluator.evaluate_resource_policy(owned[0], context, service=service).decision != "Allow":
+    context = {"aws:sourcearn": source_arn, "aws:sourceaccount": ACCOUNT}
+    if not roles.allows(owned[0], service, action, arn, context):
         raise UndeliveredError(
             "NO_PERMISSIONS", f"{service} is not authorized to perform: {action} on {arn} for {source_arn}"
         )
@@ -143,7 +134,8 @@ def _call(target: dict[str, Any], payload: str, rule: dict[str, Any]) -> None:
     service = arn.split(":")[2]
     if service in TARGETS:
         role = target.get("RoleArn")
-        session = roles.assume(role, rule["Name"]) if role else None
+        caller = "scheduler" if ":scheduler:" in rule["Arn"] else "events"
+        session = roles.assume(role, caller, rule["Name"]) if role else None
         TARGETS[service](target, json.loads(payload), session)
         return
     permit("events.amazonaws.com", arn, _ACTIONS[service], rule["Arn"])
@@ -207,7 +199,7 @@ def _bury(
     attributes = {key: {"DataType": "String", "StringValue": text} for key, text in values.items() if text}
     try:
         if scheduled:  # Scheduler sends with the schedule's role, a rule with the queue's policy
-            sqs = roles.assume(target["RoleArn"], rule["Name"]).client("sqs", cloud.place)
+            sqs = roles.assume(target["RoleArn"], "scheduler", rule["Name"]).client("sqs", cloud.place)
             url = seams.sqs._queue_by_arn(letters)["url"]
             sqs.send_message(QueueUrl=url, MessageBody=event, MessageAttributes=attributes)
         else:

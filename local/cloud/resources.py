@@ -180,7 +180,7 @@ def _in_progress(stack: str) -> bool:
 
 @functools.cache
 def _session(role_arn: str) -> roles.Session:
-    return roles.assume(role_arn, "AWSCloudFormation")
+    return roles.assume(role_arn, "cloudformation", "AWSCloudFormation")
 
 
 @functools.cache

@@ -47,11 +47,23 @@ class Session:
         authorize(self.access_key_id, action, resource, context)
 
 
-def assume(role_arn: str, session_name: str) -> Session:
-    """A session of a role for a service that was given it; `AccessDeniedError` if there is no such role."""
-    found = _ROLE.fullmatch(role_arn)
-    if found is None:
-        raise AccessDeniedError(f"{role_arn} is no role")
+def assume(role_arn: str, service: str, session_name: str) -> Session:
+    """A session of a role for a service such as "glue"; `AccessDeniedError` unless the role exists and trusts it."""
+    found, principal = _ROLE.fullmatch(role_arn), f"{service}.amazonaws.com"
+    role = seams.iam._roles.get_scoped(ACCOUNT, None, found[1]) if found else None
+    context = {"aws:sourceaccount": ACCOUNT}
+    if service == "firehose":  # "Allow Firehose to assume an IAM role": the account is also the external id
+        context["sts:externalid"] = ACCOUNT
+    if (
+        found is None
+        or role is None
+        or role["Arn"] != role_arn
+        or not allows(role["AssumeRolePolicyDocument"], principal, "sts:AssumeRole", role_arn, context)
+    ):
+        raise AccessDeniedError(
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal '{principal}' "
+            "to assume the role."
+        )
     session = Session(
         role_arn,
         "ASIA" + secrets.token_hex(8).upper(),
@@ -69,6 +81,24 @@ def assume(role_arn: str, session_name: str) -> Session:
         },
     )
     return session
+
+
+def allows(
+    policy: object, principal: str, action: str, resource: str, service_context: Mapping[str, str]
+) -> bool:
+    """Whether a resource's own policy, or a role's trust policy, lets an AWS service act under these condition keys."""
+    context = seams.iam_evaluator.EvalContext(
+        principal_arn="*",
+        principal_type="Service",
+        principal_account="",
+        action=action,
+        resource_arn=resource,
+        region=REGION,
+        secure_transport=True,
+        service_context=dict(service_context),
+    )
+    result = seams.iam_evaluator.evaluate_resource_policy(policy, context, service=principal)
+    return bool(result.decision == "Allow")
 
 
 def authorize(

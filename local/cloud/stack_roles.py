@@ -1,4 +1,4 @@
-"""The role of a stack: CloudFormation keeps it for later operations, and DescribeStacks tells it.
+"""The role of a stack: it must trust CloudFormation, which keeps it for later operations; DescribeStacks tells it.
 
 Our types act with it (`resources.Request`); MiniStack's own types act without IAM.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 
-from local.cloud import seams
+from local.cloud import roles, seams
 from local.cloud.extensions import Cloud
 
 _TAKES_ROLE = ("CreateStack", "UpdateStack", "DeleteStack", "CreateChangeSet")
@@ -28,11 +28,19 @@ def install(_cloud: Cloud) -> None:
 
 def _keeping(original: Action) -> Action:
     def act(parameters: Parameters) -> tuple[int, dict[str, str], bytes]:
+        role = parameters.get("RoleARN", [""])[0]
+        try:
+            if role:
+                roles.assume(role, "cloudformation", "AWSCloudFormation")
+        except roles.AccessDeniedError:
+            refused: tuple[int, dict[str, str], bytes] = seams.stack_helpers._error(
+                "ValidationError", f"Role {role} is invalid or cannot be assumed"
+            )
+            return refused
         answer = original(parameters)
-        role = parameters.get("RoleARN")
         stack = seams.stack_handlers._resolve_stack(parameters.get("StackName", [""])[0])
         if role and stack and answer[0] == HTTPStatus.OK:
-            stack["RoleARN"] = role[0]  # later operations that name no role use it
+            stack["RoleARN"] = role  # later operations that name no role use it
         return answer
 
     return act

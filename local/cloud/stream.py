@@ -90,7 +90,7 @@ class Lane:
                 stopped(_SWEEP_SECONDS)
 
     def _reader(self, mapping: dict[str, Any], function: dict[str, Any], position: str) -> Reader:
-        session = roles.assume(function["config"]["Role"], mapping["FunctionName"][:64])
+        session = roles.assume(function["config"]["Role"], "lambda", mapping["FunctionName"][:64])
         reader = Reader(mapping["EventSourceArn"], self._shard_id, session, position)
         reader.open()
         if not position and mapping.get("StartingPosition") == "LATEST":

@@ -119,7 +119,7 @@ def _crawl(of: Work, crawler: dict[str, Any], ended: Callable[[str], None]) -> N
 
 def _catalog(of: Work, crawler: dict[str, Any], last: Mapping[str, Any], counts: dict[str, int]) -> None:
     """Infer and write; everything with the rights of the crawler's role."""
-    session = roles.assume(work.role_arn(crawler["Role"]), "AWS-Crawler")
+    session = roles.assume(work.role_arn(crawler["Role"]), "glue", "AWS-Crawler")
     glue = session.client("glue", of.cloud.place)
     log = of.log(session, last["LogGroup"], last["LogStream"], crawler.get("CrawlerSecurityConfiguration"))
     try:

@@ -151,7 +151,7 @@ def _attempt(of: Work, job: Record, run: Record) -> None:
 
 
 def _execute(of: Work, job: Record, run: Record) -> None:
-    session = roles.assume(work.role_arn(job["Role"]), "GlueJobRunnerSession")
+    session = roles.assume(work.role_arn(job["Role"]), "glue", "GlueJobRunnerSession")
     place = of.cloud.place
     configuration = job.get("SecurityConfiguration")
     output = of.log(session, f"{run['LogGroupName']}/output", run["Id"], configuration)

@@ -85,7 +85,7 @@ class Quality:
         run["Status"] = status
 
     def _judged(self, run: Record) -> Record:
-        session = roles.assume(work.role_arn(run["Role"]), "GlueDataQuality")
+        session = roles.assume(work.role_arn(run["Role"]), "glue", "GlueDataQuality")
         of, name = run["DataSource"]["GlueTable"], run["RulesetNames"][0]
         here = ruleset_arn(name)
         session.authorize("glue:GetDataQualityRuleset", here)

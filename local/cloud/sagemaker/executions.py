@@ -75,7 +75,11 @@ class Execution:
 
     def _run(self, recall: Recall) -> None:
         place = self._cloud.place
-        session = roles.assume(self.pipeline["RoleArn"], "SageMaker")
+        try:
+            session = roles.assume(self.pipeline["RoleArn"], "sagemaker", "SageMaker")
+        except roles.AccessDeniedError as denied:
+            self._become("Failed", str(denied))
+            return
         s3, sagemaker = session.client("s3", place), session.client("sagemaker", place)
         try:
             setting = Setting(

@@ -63,7 +63,7 @@ class Fleet:
         self.variant, self.weight = variant, weight
         self.capture: Capture | None = None
         try:
-            self.session = roles.assume(variant.runnable.role, "SageMaker")
+            self.session = roles.assume(variant.runnable.role, "sagemaker", "SageMaker")
         except roles.AccessDeniedError as error:
             raise FleetError(str(error)) from None
         self._cloud = cloud

@@ -87,6 +87,10 @@ class _Jobs:
             name, resource, tags = request[f"{kind.name}Name"], _arn(kind, request), request.pop("Tags", [])
             authorize_create(caller, f"Create{kind.name}", resource, tags)
             caller.pass_role(request["RoleArn"], "sagemaker.amazonaws.com")
+            try:
+                roles.assume(request["RoleArn"], "sagemaker", "SageMaker")
+            except roles.AccessDeniedError as denied:
+                raise invalid(str(denied)) from None
             if lacking := check.uninterpreted(kind.name.removesuffix("Job"), request):
                 raise invalid(lacking)
             record = {"StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_SECONDS}, **request}
@@ -153,7 +157,7 @@ class _Jobs:
 
     def _perform(self, kind: Kind, name: str, request: Record, stop: threading.Event) -> Mapping[str, Any]:
         place = self._cloud.place
-        session = roles.assume(request["RoleArn"], "SageMaker")
+        session = roles.assume(request["RoleArn"], "sagemaker", "SageMaker")
         stream = logs.Stream(session, place, kind.log_group, f"{name}/algo-1-{int(time.time())}")
         s3 = session.client("s3", place)
         setting = Setting(

@@ -184,7 +184,7 @@ class _Models:
         except storage.StorageError as error:
             raise invalid(str(error)) from None
         try:
-            s3: Any = roles.assume(wanted.role, "SageMaker").client("s3", self._cloud.place)
+            s3: Any = roles.assume(wanted.role, "sagemaker", "SageMaker").client("s3", self._cloud.place)
             s3.head_object(Bucket=bucket, Key=key)
         except (ClientError, roles.AccessDeniedError) as error:
             if isinstance(error, ClientError) and error.response["Error"]["Code"] in {"404", "NoSuchBucket"}:

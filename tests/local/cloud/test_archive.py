@@ -10,8 +10,12 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.local.cloud.test_stream import ACCOUNT, READER, eventually
+from tests.support.trust import trust
 
 Client = Callable[[str], Any]
+
+# As the template has it: the account is the external id.
+TRUST = trust("firehose", condition={"StringEquals": {"sts:ExternalId": ACCOUNT}})
 
 
 class Delivery:
@@ -25,7 +29,7 @@ class Delivery:
         client("kinesis").create_stream(StreamName=self.name, ShardCount=2)
         client("logs").create_log_group(logGroupName=self.name)
         client("logs").create_log_stream(logGroupName=self.name, logStreamName="s")
-        client("iam").create_role(RoleName=self.name, AssumeRolePolicyDocument="{}")
+        client("iam").create_role(RoleName=self.name, AssumeRolePolicyDocument=TRUST)
         self.allow("logs:PutLogEvents", *actions)
         role = f"arn:aws:iam::{ACCOUNT}:role/{self.name}"
         client("firehose").create_delivery_stream(

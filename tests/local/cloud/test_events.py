@@ -14,6 +14,7 @@ from local.cloud.lifecycle import PYTHON
 from local.cloud.place import ACCOUNT, ROOT
 from tests.local.cloud.test_metrics import values
 from tests.local.cloud.test_stream import Flow, eventually
+from tests.support.trust import trust
 
 Client = Callable[[str], Any]
 
@@ -122,7 +123,9 @@ def test_a_schedule_s_target_without_permission_leaves_a_letter_by_the_schedule_
 ) -> None:
     letters, letters_arn = queue(client, name, [])
     pipeline = f"arn:aws:sagemaker:us-east-1:000000000000:pipeline/{name}"
-    role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=trust("scheduler"))["Role"][
+        "Arn"
+    ]
     statement = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": letters_arn}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     client("iam").put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document)

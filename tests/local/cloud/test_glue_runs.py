@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from local.cloud import lifecycle
 from local.cloud.place import ACCOUNT, REGION, Place
 from tests.local.cloud.test_resources import Stack, stack
+from tests.support.trust import trust
 
 __all__ = ["stack"]
 
@@ -59,14 +60,8 @@ class Here:
     def role(self, *statements: dict[str, Any]) -> str:
         """The ARN of a new role with these statements, or with every right."""
         iam, name = self.client("iam"), f"glue-runs-{next(NUMBERS)}"
-        trust = {
-            "Effect": "Allow",
-            "Action": "sts:AssumeRole",
-            "Principal": {"Service": "glue.amazonaws.com", "AWS": ACCOUNT},
-        }
-        arn: str = iam.create_role(
-            RoleName=name, AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
-        )["Role"]["Arn"]
+        trusted = trust("glue", "events", account=ACCOUNT)
+        arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trusted)["Role"]["Arn"]
         document = json.dumps({"Statement": list(statements or [EVERYTHING])})
         iam.put_role_policy(RoleName=name, PolicyName="p", PolicyDocument=document)
         return arn

@@ -38,6 +38,9 @@ NAMES: dict[str, str | None] = {
     "sts.register_session": "access_key session",
     "tagging._RESOURCE_TAG_COLLECTORS": None,
     "tagging.resource_tags": "arn",
+    # roles
+    "stack_helpers._error": "code message status",
+    "iam._roles": None,
     # sagemaker
     "responses.error_response_json": "code message status extra",
     "router.extract_access_key_id": "headers query_params",
@@ -65,6 +68,7 @@ NAMES: dict[str, str | None] = {
     "stacks._add_event": "stack_id stack_name logical_id resource_type status reason",
     "stacks._runs_on_worker_thread": "resource_type",
     # iam_report
+    "iam_evaluator.EvalResult": "decision principal_arn",
     "iam_evaluator.EvalContext": "principal_arn principal_type principal_account action resource_arn region",
     "iam_evaluator.evaluate": "ctx policies",
     "iam_evaluator.parse_policy_document": "doc",
