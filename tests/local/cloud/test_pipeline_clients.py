@@ -1,20 +1,23 @@
 """What starts a pipeline: the AWS CLI, the SageMaker SDK, a rule, a schedule; and what hears of its execution."""
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from local.cloud.place import Place
 from tests.local.cloud.conftest import Cdk
 from tests.local.cloud.test_events import messages, queue
-from tests.local.cloud.test_pipelines import ACCOUNT, Account, account, role, until
+from tests.local.cloud.test_pipelines import ACCOUNT, ENDED, Account, account, role, until
 from tests.local.runner.written import parameter, pipeline, processing
 from tests.pipeline.spark.small_curated import write_small_curated
+from tests.support.deployed import Deployment
 
 __all__ = ["account"]
 SMALL = pipeline(processing("A", "true"), parameters=[parameter("Reason", "none")])
@@ -159,6 +162,44 @@ def test_the_deployed_pipeline_is_the_committed_definition(
     assert definition["Steps"][0]["Name"] == "Prepare"
     assert "${" not in described["PipelineDefinition"]
     assert described["PipelineDescription"] == template["Properties"]["PipelineDescription"]
+
+
+@pytest.fixture
+def crawler(deployed: Cdk, client: Callable[[str], Any]) -> Iterator[str]:
+    """The curated data's, while the deployed rule that waits for it is enabled."""
+    found = list(Deployment(deployed.assembly, client("cloudformation")).resources())
+
+    def named(kind: str, prefix: str) -> str:
+        [name] = [it.physical_id for it in found if it.type == kind and it.logical_id.startswith(prefix)]
+        return name
+
+    rule = named("AWS::Events::Rule", "StartsRule")
+    client("events").enable_rule(Name=rule)
+    yield named("AWS::Glue::Crawler", "CuratedCrawler")
+    client("events").disable_rule(Name=rule)
+
+
+def test_a_crawl_of_the_curated_data_starts_the_pipeline_by_the_templates_rule(
+    deployed: Cdk, client: Callable[[str], Any], crawler: str
+) -> None:
+    sagemaker = client("sagemaker")
+    [template] = deployed.assembly.template("Training").resources("AWS::SageMaker::Pipeline").values()
+
+    def executions() -> set[str]:
+        listed = sagemaker.list_pipeline_executions(PipelineName=template["Properties"]["PipelineName"])
+        return {it["PipelineExecutionArn"] for it in listed["PipelineExecutionSummaries"]}
+
+    before = executions()
+    client("glue").start_crawler(Name=crawler)
+    [arn] = until(lambda: executions() - before, bool)
+    last = client("glue").get_crawler(Name=crawler)["Crawler"]["LastCrawl"]
+    assert last["Status"] == "SUCCEEDED", last
+    with contextlib.suppress(ClientError):  # over already: there was nothing to prepare
+        sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+    until(
+        lambda: sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn),
+        lambda it: it["PipelineExecutionStatus"] in ENDED,
+    )
 
 
 @pytest.mark.deep  # a minute
