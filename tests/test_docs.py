@@ -12,7 +12,7 @@ from botocore import xform_name
 from local.cloud import lifecycle
 from local.cloud.place import Place
 from tests.local.cloud.test_lifecycle import free_port
-from tools import cost
+from tools import cost, operations
 from tools.assembly import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -81,17 +81,27 @@ def test_every_command_exists(document):
             assert module[1] == "venv" or importlib.util.find_spec(module[1]), command
 
 
-def test_every_aws_command_of_the_readme_exists():
-    typed = set(re.findall(r"\baws ([a-z0-9-]+) ([a-z0-9-]+)", (ROOT / "README.md").read_text()))
+def unknown_aws_commands(text):
+    """The CLI's commands that no API has, beside its own above one."""
     session = botocore.session.get_session()
-    known = {
-        (service, xform_name(name, "-"))
-        for service in {service for service, _ in typed}
-        for name in [*session.get_service_model(service).operation_names, "Wait"]
-    }
-    known.add(("s3", "ls"))  # the CLI's own, above the API
-    assert typed
-    assert typed - known == set()
+    for service, command in sorted(operations.commands(text) - {("s3", "ls")}):
+        if service not in session.get_available_services():
+            yield service, command
+            continue
+        waiters = session.create_client(service, "us-east-1").waiter_names
+        known = [*session.get_service_model(service).operation_names, *waiters]
+        if command not in {xform_name(name, "-").replace("_", "-") for name in known}:
+            yield service, command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_aws_command_exists(document):
+    assert list(unknown_aws_commands(document.read_text())) == []
+
+
+def test_an_aws_command_that_does_not_exist_is_found():
+    text = "`aws glue get-tables`, `aws sagemaker wait endpoint-in-service`, `aws glue get-chairs`, `aws glu get-jobs`"
+    assert list(unknown_aws_commands(text)) == [("glu", "get-jobs"), ("glue", "get-chairs")]
 
 
 @pytest.mark.parametrize("stage", ["sandbox", "production"])

@@ -1,9 +1,11 @@
 """What of the services' APIs the embedded cloud implements itself, and who calls each: docs/operations.md.
 
 An operation enters `local/cloud` only when a template, the pipeline's definition, a documented command or a client that
-is documented calls it. A caller is found by the operation's name in its source: as the CLI, boto3 or the SDK spell it.
+is documented calls it. A caller is found by the operation's name, as the CLI, boto3 or the SDK spell it: in the
+commands of a document, in the code of a module; what comments and prose speak of calls nothing.
 """
 
+import ast
 import functools
 import json
 import re
@@ -78,7 +80,7 @@ def types_in_use() -> set[str]:
 
 def callers(operations: Sequence[Operation]) -> Mapping[Operation, list[str]]:
     """Who calls each of these operations, in a person's words."""
-    spoken = [(label, _words(text)) for label, text in _texts()]
+    spoken = list(_called())
     return {
         operation: list(
             dict.fromkeys(
@@ -92,25 +94,38 @@ def callers(operations: Sequence[Operation]) -> Mapping[Operation, list[str]]:
     }
 
 
-def _texts() -> Iterator[tuple[str, str]]:
+def _called() -> Iterator[tuple[str, set[str]]]:
     for pattern in SOURCES:
         for file in sorted(ROOT.glob(pattern)):
             name = file.relative_to(ROOT).as_posix()
             if file != Path(__file__):
+                label = "the inventory after `make destroy`" if name.startswith("tests/") else name
+                text = file.read_text()
                 yield (
-                    "the inventory after `make destroy`" if name.startswith("tests/") else name,
-                    file.read_text(),
+                    label,
+                    {it for _, it in commands(text)}
+                    if file.suffix == ".md"
+                    else names_in_code(ast.parse(text)),
                 )
     for module, names in SDK.items():
         [file] = [found for path in sys.path if (found := Path(path) / module).is_file()]
-        text = file.read_text()
-        for name in names:
-            block = re.search(rf"^class {name}\b.*?(?=^\S)", text, re.MULTILINE | re.DOTALL)
-            yield f"the SDK's `{name.strip('_')}`", block[0] if block else ""
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and node.name in names:
+                yield f"the SDK's `{node.name.strip('_')}`", names_in_code(node)
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z0-9]+(?:[_-][a-z0-9]+)+", text))
+def commands(document: str) -> set[tuple[str, str]]:
+    """Each `aws <service> <command>`, and what `aws <service> wait` waits for."""
+    return set(re.findall(r"\baws ([a-z0-9-]+) (?:wait )?([a-z0-9-]+)", document))
+
+
+def names_in_code(tree: ast.AST) -> set[str]:
+    """The names of several words that the code of a module uses, also as text: `getattr`, and what runs the CLI."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant()):  # a docstring
+                node.value = ast.Constant(None)
+    return set(re.findall(r"[a-z0-9]+(?:[_-][a-z0-9]+)+", ast.unparse(tree)))
 
 
 @functools.cache
