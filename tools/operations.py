@@ -80,7 +80,7 @@ def types_in_use() -> set[str]:
 
 def callers(operations: Sequence[Operation]) -> Mapping[Operation, list[str]]:
     """Who calls each of these operations, in a person's words."""
-    spoken = list(_called())
+    spoken = _spoken()
     return {
         operation: list(
             dict.fromkeys(
@@ -92,6 +92,11 @@ def callers(operations: Sequence[Operation]) -> Mapping[Operation, list[str]]:
         )
         for operation in operations
     }
+
+
+@functools.cache
+def _spoken() -> list[tuple[str, set[str]]]:
+    return list(_called())
 
 
 def _called() -> Iterator[tuple[str, set[str]]]:
