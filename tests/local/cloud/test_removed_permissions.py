@@ -89,6 +89,7 @@ class Sandbox:
 def sandbox(deployed: Cdk, client: Client, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """With flights in the raw bucket; afterwards they are gone, and every role is as it was deployed."""
     found, folder = Sandbox(deployed, client), tmp_path_factory.mktemp("raw")
+    found.remove(found.raw, "stream/")  # another test's poison would fail the crawl for its own reason
     replay.write_batch(found.flights, folder)
     replay.write_reference(folder)
     for path in filter(Path.is_file, folder.rglob("*")):
