@@ -8,7 +8,6 @@ import contextlib
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import tarfile
@@ -76,16 +75,13 @@ class Deployed:
 @contextlib.contextmanager
 def cloud(folder: Path) -> Iterator[Place]:
     """An embedded cloud with two stacks of the sandbox, deployed by the real CLI."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     context = assembly.context("sandbox")
     context["stages"]["sandbox"]["ingestion"]["shard_count"] = SHARDS
     out = folder / "cdk.out"
     completed = assembly.run_app(context, out, environment={**os.environ, "CDK_VALIDATION": "false"})
     if completed.returncode != 0:
         sys.exit(completed.stderr)
-    with lifecycle.running(Place(folder / "cloud", port)) as place:
+    with lifecycle.running(Place.on_free_port(folder / "cloud")) as place:
         for command in (["bootstrap"], ["deploy", "Ingestion", "--require-approval", "never"]):
             subprocess.run(
                 [str(assembly.ROOT / "node_modules/.bin/cdk"), *command, "--app", str(out), "--no-notices"],

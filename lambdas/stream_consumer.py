@@ -118,17 +118,10 @@ def _instant(received: Received) -> dt.datetime:
     return dt.datetime.fromtimestamp(received.arrived, dt.UTC)
 
 
-def _write(
-    s3: Any, bucket: str, prefix: str, batch: Sequence[Received], lines: Sequence[Mapping[str, Any]]
-) -> None:
+def _write(s3: Any, bucket: str, key: str, lines: Sequence[Mapping[str, Any]]) -> None:
     if lines:
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        s3.put_object(
-            Bucket=bucket,
-            Key=object_key(prefix, batch[0]),
-            Body=text.encode(),
-            ContentType="application/x-ndjson",
-        )
+        s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType="application/x-ndjson")
 
 
 def receive(event: KinesisStreamEvent) -> list[Received]:
@@ -160,24 +153,24 @@ def count(settlement: Settlement) -> dict[str, int]:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda's signature
     """Lambda's entry point for the event source mapping (partial batch responses switched on)."""
+    batch = receive(KinesisStreamEvent(event))
+    if not batch:
+        return {"batchItemFailures": []}
     to = settings.read(Settings)
     runtime, s3 = clients.client("sagemaker-runtime"), clients.client("s3")
-    batch = receive(KinesisStreamEvent(event))
     settlement = stream_batch.settle(
         batch, _schema(to.dataset), lambda flights: invoke_endpoint(runtime, to.endpoint_name, flights)
     )
     _write(
         s3,
         to.quarantine_bucket,
-        to.quarantine_prefix,
-        batch,
+        object_key(to.quarantine_prefix, batch[0]),
         quarantine_lines(batch, settlement.refused),
     )
     _write(
         s3,
         to.predictions_bucket,
-        to.predictions_prefix,
-        batch,
+        object_key(to.predictions_prefix, batch[0]),
         prediction_lines(settlement.predicted),
     )
     counts = count(settlement)

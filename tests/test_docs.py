@@ -11,7 +11,6 @@ from botocore import xform_name
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
-from tests.local.cloud.test_lifecycle import free_port
 from tools import cost, operations
 from tools.assembly import ROOT
 
@@ -179,8 +178,8 @@ def test_the_learners_commands_of_the_readme_run_as_they_stand(tmp_path):
 def test_the_commands_of_the_embedded_cloud_run_as_they_stand(tmp_path):
     section = (ROOT / "README.md").read_text().split("## The embedded cloud")[1].split("\n## ")[0]
     (script,) = (body for language, _, body in FENCE.findall(section) if language == "sh")
-    with lifecycle.running(Place(tmp_path, free_port())) as place:
-        here = {"PORT": str(place.port), "ARGS": f"--folder {place.folder}", "CI": "true"}
+    with lifecycle.running(Place.on_free_port(tmp_path)) as place:
+        here = {"ARGS": f"--folder {place.folder}", "CI": "true"}
         here["CDK_OUTPUT"] = str(tmp_path / "cdk.out")  # other tests and people synthesize at the same time
         done = subprocess.run(
             ["bash", "-euc", script],

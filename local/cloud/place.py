@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, REGION = "000000000000", "us-east-1"
@@ -51,6 +52,13 @@ class Place:
     def log(self) -> Path:
         """What the server prints."""
         return self.folder / "server.log"
+
+    @classmethod
+    def on_free_port(cls, folder: Path, factor: float = 60.0) -> Self:
+        """A place on a port of 127.0.0.1 that nobody listens on."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return cls(folder, probe.getsockname()[1], factor)
 
     def client(self, service: str, keys: tuple[str, str, str | None] = ROOT_KEYS, config: Any = None) -> Any:
         """A boto3 client of this cloud: the root user's, or of access key id, secret and token."""

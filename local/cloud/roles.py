@@ -49,6 +49,28 @@ class Session:
 
 def assume(role_arn: str, service: str, session_name: str) -> Session:
     """A session of a role for a service such as "glue"; `AccessDeniedError` unless the role exists and trusts it."""
+    name = check_trust(role_arn, service)
+    session = Session(
+        role_arn,
+        "ASIA" + secrets.token_hex(8).upper(),
+        secrets.token_urlsafe(30),
+        secrets.token_urlsafe(48),
+    )
+    seams.sts.register_session(
+        session.access_key_id,
+        {
+            "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/{session_name}",
+            "UserId": f"AROA{secrets.token_hex(8).upper()}:{session_name}",
+            "SecretAccessKey": session.secret_access_key,
+            "SessionToken": session.token,
+            "AccountId": ACCOUNT,
+        },
+    )
+    return session
+
+
+def check_trust(role_arn: str, service: str) -> str:
+    """The name of a role that exists and trusts a service such as "glue"; `AccessDeniedError` if it does not."""
     found, principal = _ROLE.fullmatch(role_arn), f"{service}.amazonaws.com"
     role = seams.iam._roles.get_scoped(ACCOUNT, None, found[1]) if found else None
     context = {"aws:sourceaccount": ACCOUNT}
@@ -64,23 +86,7 @@ def assume(role_arn: str, service: str, session_name: str) -> Session:
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal '{principal}' "
             "to assume the role."
         )
-    session = Session(
-        role_arn,
-        "ASIA" + secrets.token_hex(8).upper(),
-        secrets.token_urlsafe(30),
-        secrets.token_urlsafe(48),
-    )
-    seams.sts.register_session(
-        session.access_key_id,
-        {
-            "Arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{found[1]}/{session_name}",
-            "UserId": f"AROA{secrets.token_hex(8).upper()}:{session_name}",
-            "SecretAccessKey": session.secret_access_key,
-            "SessionToken": session.token,
-            "AccountId": ACCOUNT,
-        },
-    )
-    return session
+    return found[1]
 
 
 def allows(

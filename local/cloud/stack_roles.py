@@ -31,7 +31,7 @@ def _keeping(original: Action) -> Action:
         role = parameters.get("RoleARN", [""])[0]
         try:
             if role:
-                roles.assume(role, "cloudformation", "AWSCloudFormation")
+                roles.check_trust(role, "cloudformation")
         except roles.AccessDeniedError:
             refused: tuple[int, dict[str, str], bytes] = seams.stack_helpers._error(
                 "ValidationError", f"Role {role} is invalid or cannot be assumed"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,8 +107,5 @@ def split(uri: str) -> tuple[str, str]:
 @contextlib.contextmanager
 def account(folder: Path) -> Iterator[Account]:
     """A fresh, empty account, which exists as long as the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with lifecycle.running(Place(folder, port, FACTOR)) as place:
+    with lifecycle.running(Place.on_free_port(folder, FACTOR)) as place:
         yield Account(place)

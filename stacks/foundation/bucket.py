@@ -104,7 +104,8 @@ class ArtifactsBucket(DataBucket):
 class RawBucket(DataBucket):
     """Where data arrives: events are kept for a time, and EventBridge hears of each new object (Task 1.1).
 
-    The tables to join (`reference/`) stay: nobody sends them again, and without them the ETL cannot run. Transfer Acceleration, by config, shortens uploads from far away; it costs extra for each GB.
+    The tables to join (`reference/`) stay: nobody sends them again, and without them the ETL cannot run. Transfer
+    Acceleration, by config, shortens uploads from far away; it costs extra for each GB.
     """
 
     def __init__(

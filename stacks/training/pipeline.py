@@ -30,7 +30,7 @@ class Pipeline(Construct):
         foundation: Foundation,
         image: XGBoostImage,
         code: cdk.FileAssetLocation,
-        text: str,
+        definition_body: str,
         job_roles: Mapping[str, JobRole],
     ) -> None:
         super().__init__(scope, id)
@@ -55,7 +55,7 @@ class Pipeline(Construct):
             # The placeholder stands between quotes, as one item of a list: the quotes between the ids are ours.
             values["SubnetIds"] = cdk.Fn.join('","', ids)
             values["SecurityGroupId"] = foundation.network.security_group.security_group_id
-        if strangers := sorted(placeholders(text) ^ values.keys()):
+        if strangers := sorted(placeholders(definition_body) ^ values.keys()):
             raise ConfigError(
                 f"pipeline/definitions: the placeholders {', '.join(strangers)} are not those of {__name__}. {REBUILD}."
             )
@@ -69,7 +69,7 @@ class Pipeline(Construct):
             pipeline_name=self.name,
             pipeline_display_name=self.name,
             pipeline_description=f"{config.training.estimator} {config.training.problem_type} on {config.dataset}",
-            pipeline_definition={"PipelineDefinitionBody": cdk.Fn.sub(text, values)},
+            pipeline_definition={"PipelineDefinitionBody": cdk.Fn.sub(definition_body, values)},
             role_arn=role.role_arn,
         )
         # SageMaker checks the roles when it takes the definition: their policies have to be there first.

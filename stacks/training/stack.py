@@ -30,11 +30,11 @@ class Training(BaseStack):
         super().__init__(scope, id, config=config, description="Curated table to a registered model")
         image = XGBoostImage(self, "Image")
         code = sourcedir_archive(self)
-        text = definition(config)
+        body = definition(config)
         roles = {
             step: JobRole(self, step, foundation=foundation, image=image, code=code)
             for step in JOBS
-            if f"{step}RoleArn" in placeholders(text)  # a linear model is its own baseline
+            if f"{step}RoleArn" in placeholders(body)  # a linear model is its own baseline
         }
         read_objects(roles["Prepare"], foundation.curated, f"{config.dataset}/")
         pipeline = Pipeline(
@@ -44,7 +44,7 @@ class Training(BaseStack):
             foundation=foundation,
             image=image,
             code=code,
-            text=text,
+            definition_body=body,
             job_roles=roles,
         )
         starts = Starts(

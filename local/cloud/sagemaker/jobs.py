@@ -88,7 +88,7 @@ class _Jobs:
             authorize_create(caller, f"Create{kind.name}", resource, tags)
             caller.pass_role(request["RoleArn"], "sagemaker.amazonaws.com")
             try:
-                roles.assume(request["RoleArn"], "sagemaker", "SageMaker")
+                roles.check_trust(request["RoleArn"], "sagemaker")
             except roles.AccessDeniedError as denied:
                 raise invalid(str(denied)) from None
             if lacking := check.uninterpreted(kind.name.removesuffix("Job"), request):

@@ -1,7 +1,6 @@
 """One embedded cloud for all tests of this folder, on a free port, in a folder of its own."""
 
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,16 +16,9 @@ from tools.assembly import Assembly
 Clients = Callable[[str], Any]
 
 
-def new_place(folder: Path) -> Place:
-    """A place on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Place(folder, probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with lifecycle.running(new_place(tmp_path_factory.mktemp("cloud"))) as place:
+    with lifecycle.running(Place.on_free_port(tmp_path_factory.mktemp("cloud"))) as place:
         yield place
 
 

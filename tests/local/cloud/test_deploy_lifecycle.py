@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from local.cloud import lifecycle
-from local.cloud.place import ACCOUNT, ROOT
+from local.cloud.place import ACCOUNT, ROOT, Place
 from tests.local.cloud import test_properties
-from tests.local.cloud.conftest import Cdk, Clients, new_place
+from tests.local.cloud.conftest import Cdk, Clients
 from tests.support.deployed import Deployment
 from tools import destroy, replay
 from tools.assembly import Assembly
@@ -23,7 +23,7 @@ from tools.assembly import Assembly
 @contextlib.contextmanager
 def own(stage: str, folders: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
     """A cloud of its own, for what the shared one would not survive, and the CLI on a stage."""
-    with lifecycle.running(new_place(folders.mktemp(stage))) as place:
+    with lifecycle.running(Place.on_free_port(folders.mktemp(stage))) as place:
         yield Cdk(place, assembly(stage))
 
 

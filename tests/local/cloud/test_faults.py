@@ -11,7 +11,6 @@ import pytest
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
-from tests.local.cloud.conftest import new_place
 from tests.local.cloud.test_glue_runs import Here, here
 from tests.local.cloud.test_pipelines import Account, account, data, trained
 from tests.local.cloud.test_sagemaker_endpoints import Hosting
@@ -109,7 +108,7 @@ def test_a_killed_evaluation_fails_with_a_reason_and_has_no_result(here: Here, c
 @pytest.fixture
 def busy(tmp_path: Path) -> Any:
     """A cloud in which a Spark job with Python workers, a step, a function and model servers run, one still loading."""
-    with lifecycle.running(new_place(tmp_path)) as place:
+    with lifecycle.running(Place.on_free_port(tmp_path)) as place:
         client: Callable[[str], Any] = place.client
         here, account = Here(client), Account(client)
         here.glue.start_job_run(JobName=here.job(UDF))

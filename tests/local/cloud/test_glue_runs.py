@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -299,22 +298,12 @@ def test_one_run_at_a_time_and_a_stop_ends_it(here: Here) -> None:
 
 
 def test_a_job_ends_with_its_cloud(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = Place(tmp_path, probe.getsockname()[1])
-
-    def client(service: str) -> Any:
-        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        return boto3.client(
-            service, region_name=REGION, endpoint_url=place.url, verify=str(place.certificate), **keys
-        )
-
     def scripts() -> list[str]:
         listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout
-        return [line for line in listed.splitlines() if f"{tmp_path}/work/glue" in line]
+        return [line for line in listed.splitlines() if str(tmp_path / "work" / "glue") in line]
 
-    with lifecycle.running(place):
-        here = Here(client)
+    with lifecycle.running(Place.on_free_port(tmp_path)) as place:
+        here = Here(place.client)
         here.glue.start_job_run(JobName=here.job("while True: pass"))
         until(scripts)
     assert scripts() == []

@@ -12,7 +12,6 @@ import pytest
 from local.cloud import decisions, iam_report, lifecycle
 from local.cloud.decisions import Decision, Permission
 from local.cloud.place import ACCOUNT, REGION, ROOT, Place
-from tests.local.cloud.test_lifecycle import free_port
 
 BUCKET = "arn:aws:s3:::recorded"
 POLICIES = {
@@ -130,7 +129,7 @@ class Report:
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory) -> Iterator[Place]:
     """A cloud in which the role of a stack has read and written objects, and was denied a deletion."""
-    with lifecycle.running(Place(tmp_path_factory.mktemp("recorded"), free_port())) as place:
+    with lifecycle.running(Place.on_free_port(tmp_path_factory.mktemp("recorded"))) as place:
 
         def client(service: str, **keys: str) -> object:
             root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}

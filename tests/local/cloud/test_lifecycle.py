@@ -15,12 +15,6 @@ from local.cloud import lifecycle
 from local.cloud.place import ROOT, Place
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_it_answers_its_clients(client) -> None:
     assert client("sts").get_caller_identity()["Account"] == "000000000000"
 
@@ -70,11 +64,11 @@ def command(*arguments: object) -> str:
 
 
 def test_whoever_names_the_folder_finds_port_and_factor(tmp_path: Path) -> None:
-    with lifecycle.running(Place(tmp_path, free_port(), 30)) as place:
+    with lifecycle.running(Place.on_free_port(tmp_path, 30)) as place:
         assert lifecycle.found(tmp_path) == place
         assert f"export AWS_ENDPOINT_URL={place.url}\n" in command("env", "--folder", tmp_path)
         assert f"runs already: process {lifecycle.process(place)}, {place.url}." in command(
-            "up", "--folder", tmp_path, "--port", free_port()
+            "up", "--folder", tmp_path, "--port", Place.on_free_port(tmp_path).port
         )
     assert command("env", "--folder", tmp_path) == "No cloud runs here. Start one: make cloud\n1"
 
@@ -93,9 +87,9 @@ def test_whoever_names_the_folder_finds_port_and_factor(tmp_path: Path) -> None:
 )
 def test_what_cannot_start_is_one_line(tmp_path: Path, arguments: list[object], says: str) -> None:
     try:
-        message, _, code = command("up", "--folder", tmp_path, "--port", free_port(), *arguments).partition(
-            "\n"
-        )
+        message, _, code = command(
+            "up", "--folder", tmp_path, "--port", Place.on_free_port(tmp_path).port, *arguments
+        ).partition("\n")
         assert says in message
         assert code == "1"
     finally:
@@ -108,7 +102,7 @@ def test_a_folder_with_files_of_others_is_left_as_it_is(tmp_path: Path) -> None:
     theirs.write_text("x")
     with (
         pytest.raises(lifecycle.CloudError, match="is neither empty nor a cloud's"),
-        lifecycle.running(Place(tmp_path, free_port())),
+        lifecycle.running(Place.on_free_port(tmp_path)),
     ):
         pass
     assert theirs.exists()
@@ -139,7 +133,7 @@ def test_a_port_in_use_is_named_and_nothing_is_started(tmp_path: Path) -> None:
 
 
 def test_a_stopped_cloud_ends_by_itself(tmp_path: Path) -> None:
-    place = Place(tmp_path, free_port())
+    place = Place.on_free_port(tmp_path)
     server = lifecycle.start(place)
     idle = place.client("sts")  # its connection stays open, and it reads nothing more
     idle.get_caller_identity()
@@ -149,7 +143,7 @@ def test_a_stopped_cloud_ends_by_itself(tmp_path: Path) -> None:
 
 
 def test_a_killed_cloud_starts_again_empty(tmp_path: Path) -> None:
-    place = Place(tmp_path, free_port())
+    place = Place.on_free_port(tmp_path)
     killed = lifecycle.start(place)
     (place.folder / "s3" / "left").write_text("x")
     os.killpg(killed, signal.SIGKILL)

@@ -19,7 +19,6 @@ from botocore.exceptions import ClientError
 
 from local.cloud import lifecycle
 from local.cloud.place import REGION, Place
-from tests.local.cloud.test_lifecycle import free_port
 from tests.local.cloud.test_stream import eventually
 from tests.local.test_registry import ENVIRONMENT, archive
 from tests.local.test_server import PROGRAM
@@ -481,7 +480,7 @@ def answered(hosting: Hosting, name: str) -> Any:
 
 
 def test_no_model_server_survives_the_cloud(tmp_path: Path) -> None:
-    place = Place(tmp_path, free_port())
+    place = Place.on_free_port(tmp_path)
     with lifecycle.running(place):
         hosting = Hosting(functools.partial(root_client, place))
         name = hosting.endpoint(hosting.config(hosting.model(hosting.store())))
