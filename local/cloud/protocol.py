@@ -98,8 +98,8 @@ def _call(
     if name not in operations:
         raise ApiError("UnsupportedOperation", f"{name} is unsupported in the embedded cloud.", 501)
     wanted = model.operation_model(name).input_shape
-    if wanted and (problems := list(shapes.violations(wanted, request, ""))):
-        raise ApiError("ValidationException", "; ".join(problems))
+    if wanted and (found := list(shapes.violations(wanted, request))):
+        raise ApiError("ValidationException", shapes.api_message(found))
     return operations[name](caller, request) or {}
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from local.runner.definition import Definition, Step, UnsupportedError
 from local.runner.expressions import DefinitionError, ResolutionError, descend, resolve, tokens
-from local.runner.shapes import violations
+from local.runner.shapes import Violation, violations
 
 OPERATIONS: Mapping[str, str] = {
     "Processing": "ProcessingJob",
@@ -76,7 +76,7 @@ def findings(definition: Definition, service: Any, values: Mapping[str, Any]) ->
         except ResolutionError as error:
             found.append(f"step {step.name}: {error}")
             continue
-        found += refusals(step, arguments, service)
+        found += [refusal.at(f"step {step.name}") for refusal in refusals(step, arguments, service)]
         for name, file in step.property_files.items():
             if file.output not in list(
                 _found(arguments, ["ProcessingOutputConfig", "Outputs", "*", "OutputName"])
@@ -85,12 +85,12 @@ def findings(definition: Definition, service: Any, values: Mapping[str, Any]) ->
     return found
 
 
-def refusals(step: Step, arguments: Mapping[str, Any], service: Any) -> list[str]:
+def refusals(step: Step, arguments: Mapping[str, Any], service: Any) -> list[Violation]:
     """What is wrong with the request that a step sends, if it sends one."""
     if step.type not in OPERATIONS:
         return []
     shape = service.operation_model(f"Create{OPERATIONS[step.type]}").input_shape
-    return violations(shape, arguments, f"step {step.name}", given_later=GIVEN_LATER)
+    return list(violations(shape, arguments, given_later=GIVEN_LATER))
 
 
 def refuse_uninterpreted(
@@ -224,7 +224,7 @@ def _sample(shape: Any) -> Any:
     fitting = (
         v
         for v in candidates.get(shape.type_name, [1])
-        if shape.type_name == "timestamp" or not violations(shape, v, "")
+        if shape.type_name == "timestamp" or not any(violations(shape, v))
     )
     return next(fitting, "sample")
 

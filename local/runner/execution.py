@@ -22,6 +22,7 @@ from local.runner.definition import Definition, Step, parse
 from local.runner.expressions import DefinitionError, ResolutionError, descend, holds, resolve
 from local.runner.jobs import TIME_LIMIT, Job, Setting, now
 from local.runner.processing import processing
+from local.runner.shapes import api_message
 from local.runner.training import training
 
 # "PipelineExecutionStep", StepStatus; a step that never started is not in that list.
@@ -254,7 +255,7 @@ class _Execution:
         """The step's request with its real values; the service refuses what does not fit its shapes."""
         request: dict[str, Any] = resolve(step.arguments, self)
         if found := check.refusals(step, request, self.setting.sagemaker.meta.service_model):
-            raise _StepError(f"ValidationException: {' '.join(found)}")
+            raise _StepError(f"ValidationException: {api_message(found)}")
         return request
 
     def _folder(self, step: Step) -> Path:

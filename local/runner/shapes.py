@@ -6,7 +6,8 @@ The shapes come from the given client (`client.meta.service_model`), so nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # The service's patterns are Java's. Python's `re` lacks Unicode categories (inside a character class these come close)
@@ -37,14 +38,46 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Violation:
+    """A constraint, in the API's own words, that a value does not satisfy.
+
+    `path` leads to it: names of members and keys of maps (`str`), indexes of lists (`int`). A missing value is None.
+    """
+
+    path: tuple[str | int, ...]
+    value: object
+    constraint: str
+
+    def at(self, where: str) -> str:
+        """`where.Member[0] = value: constraint.`, for a reader of the document that lies at `where`."""
+        path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return f"{path}{'' if self.value is None else f' = {self.value!r}'}: {self.constraint}."
+
+
+def api_message(found: Sequence[Violation]) -> str:
+    """All of them as AWS's JSON services tell them in a ValidationException."""
+    told = []
+    for violation in found:
+        parts = (
+            f"{part + 1}.member" if isinstance(part, int) else part[:1].lower() + part[1:]
+            for part in violation.path
+        )
+        value = "null" if violation.value is None else f"'{violation.value}'"
+        told.append(
+            f"Value {value} at '{'.'.join(parts)}' failed to satisfy constraint: {violation.constraint}"
+        )
+    return f"{len(told)} validation error{'s' * (len(told) > 1)} detected: {'; '.join(told)}"
+
+
 def violations(
-    shape: Any, value: object, where: str, *, given_later: frozenset[str] = frozenset()
-) -> list[str]:
-    """What is wrong with `value` for a botocore `shape`: one sentence a fault, none if it fits.
+    shape: Any, value: object, *, given_later: frozenset[str] = frozenset()
+) -> Iterator[Violation]:
+    """What is wrong with `value` for a botocore `shape`; nothing if it fits.
 
     `given_later` names required members of the outermost structure that the pipeline service fills in itself.
     """
-    return list(_violations(shape, value, where, given_later))
+    yield from _violations(shape, value, (), given_later)
 
 
 def python_pattern(pattern: str) -> re.Pattern[str]:
@@ -55,47 +88,47 @@ def python_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def _violations(
-    shape: Any, value: object, where: str, given_later: frozenset[str] = frozenset()
-) -> Iterator[str]:
+    shape: Any, value: object, path: tuple[str | int, ...], given_later: frozenset[str] = frozenset()
+) -> Iterator[Violation]:
     kind = shape.type_name
     if not isinstance(value, _KINDS[kind]) or (isinstance(value, bool) and kind != "boolean"):
-        yield f"{where} = {value!r}: must be of type {kind}."
+        yield Violation(path, value, f"Member must be of type {kind}")
         return
-    yield from _limits(shape, value, where)
+    for constraint in _limits(shape, value):
+        yield Violation(path, value, constraint)
     if kind == "structure" and isinstance(value, Mapping):
-        yield from _structure(shape, value, where, given_later)
+        yield from _structure(shape, value, path, given_later)
     elif kind == "list" and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _violations(shape.member, item, f"{where}[{index}]")
+            yield from _violations(shape.member, item, (*path, index))
     elif kind == "map" and isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _violations(shape.key, key, f"{where} key")
-            yield from _violations(shape.value, item, f"{where}[{key!r}]")
+            yield from _violations(shape.key, key, (*path, key))
+            yield from _violations(shape.value, item, (*path, key))
 
 
 def _structure(
-    shape: Any, value: Mapping[str, object], where: str, given_later: frozenset[str]
-) -> Iterator[str]:
+    shape: Any, value: Mapping[str, object], path: tuple[str | int, ...], given_later: frozenset[str]
+) -> Iterator[Violation]:
     for name in shape.required_members:
         if name not in value and name not in given_later:
-            yield f"{where}.{name}: missing."
+            yield Violation((*path, name), None, "Member must not be null")
     for name, item in value.items():
         if name not in shape.members:
-            yield f"{where}.{name}: unknown member."
+            yield Violation((*path, name), item, "Member is unknown")
         else:
-            yield from _violations(shape.members[name], item, f"{where}.{name}")
+            yield from _violations(shape.members[name], item, (*path, name))
 
 
-def _limits(shape: Any, value: Any, where: str) -> Iterator[str]:
+def _limits(shape: Any, value: Any) -> Iterator[str]:
     """Enumeration, pattern, and bounds of length or value."""
     limits = shape.metadata
     if (choices := getattr(shape, "enum", None)) and value not in choices:
-        yield f"{where} = {value!r}: not one of the {len(choices)} values of {shape.name}."
+        yield f"Member must satisfy enum value set: [{', '.join(choices)}]"
     if "pattern" in limits and not python_pattern(limits["pattern"]).fullmatch(value):
-        yield f"{where} = {value!r}: does not match {limits['pattern']}."
-    number = isinstance(value, int | float)
-    size, unit = (value, "") if number else (len(value), " items" if isinstance(value, list) else " long")
+        yield f"Member must satisfy regular expression pattern: {limits['pattern']}"
+    size, unit = (value, "value") if isinstance(value, int | float) else (len(value), "length")
     if "min" in limits and size < limits["min"]:
-        yield f"{where} = {value!r}: below the minimum of {limits['min']}{unit}."
+        yield f"Member must have {unit} greater than or equal to {limits['min']}"
     if "max" in limits and size > limits["max"]:
-        yield f"{where} = {value!r}: above the maximum of {limits['max']}{unit}."
+        yield f"Member must have {unit} less than or equal to {limits['max']}"

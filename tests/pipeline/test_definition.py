@@ -198,10 +198,13 @@ def no_role(definition: Json) -> None:
     ("change", "finding"),
     [
         (wrong_output, "step Train: Prepare has no ['training']."),
-        (wrong_transform_type, "SupportedTransformInstanceTypes[0] = 'ml.c5.large': not one of the"),
-        (long_entrypoint, "above the maximum of 256 long."),
-        (integer_hyperparameter, "step Train.HyperParameters['num_round'] = 10: must be of type string."),
-        (no_role, "step TrainBaseline.RoleArn: missing."),
+        (
+            wrong_transform_type,
+            "SupportedTransformInstanceTypes[0] = 'ml.c5.large': Member must satisfy enum value set: [",
+        ),
+        (long_entrypoint, "Member must have length less than or equal to 256."),
+        (integer_hyperparameter, "step Train.HyperParameters.num_round = 10: Member must be of type string."),
+        (no_role, "step TrainBaseline.RoleArn: Member must not be null."),
     ],
 )
 def test_the_checks_of_a_request_can_fail(change: Callable[[Json], None], finding: str, service: Any) -> None:

@@ -80,44 +80,56 @@ PREPARE, TRAIN = "Steps.0.Arguments", "Steps.1.Arguments"
 CREATE, REGISTER = "Steps.2.Arguments.IfSteps.0.Arguments", "Steps.2.Arguments.IfSteps.1.Arguments"
 CLUSTER = f"{PREPARE}.ProcessingResources.ClusterConfig"
 FAULTS: dict[str, tuple[Callable[[Json], None], str]] = {
-    "missing member": (drop(f"{PREPARE}.RoleArn"), "step Prepare.RoleArn: missing."),
-    "missing nested member": (drop(f"{CLUSTER}.VolumeSizeInGB"), "ClusterConfig.VolumeSizeInGB: missing."),
-    "unknown member": (put(f"{TRAIN}.Rolearn", "x"), "step Train.Rolearn: unknown member."),
-    "type": (put(f"{CLUSTER}.VolumeSizeInGB", "10"), "VolumeSizeInGB = '10': must be of type integer."),
+    "missing member": (drop(f"{PREPARE}.RoleArn"), "step Prepare.RoleArn: Member must not be null."),
+    "missing nested member": (
+        drop(f"{CLUSTER}.VolumeSizeInGB"),
+        "ClusterConfig.VolumeSizeInGB: Member must not be null.",
+    ),
+    "unknown member": (put(f"{TRAIN}.Rolearn", "x"), "step Train.Rolearn = 'x': Member is unknown."),
+    "type": (
+        put(f"{CLUSTER}.VolumeSizeInGB", "10"),
+        "VolumeSizeInGB = '10': Member must be of type integer.",
+    ),
     "boolean for a number": (
         put(f"{CLUSTER}.InstanceCount", True),
-        "InstanceCount = True: must be of type integer.",
+        "InstanceCount = True: Member must be of type integer.",
     ),
     "number for a text": (
         put(f"{TRAIN}.HyperParameters.depth", 6),
-        "HyperParameters['depth'] = 6: must be of type string.",
+        "HyperParameters.depth = 6: Member must be of type string.",
     ),
     "enumeration": (
         put(f"{CLUSTER}.InstanceType", "ml.m5.huge"),
-        "InstanceType = 'ml.m5.huge': not one of the ",
+        "InstanceType = 'ml.m5.huge': Member must satisfy enum value set: [ml.",
     ),
     "pattern": (put(f"{TRAIN}.RoleArn", "role"), "step Train.RoleArn = 'role': "),
     "above the maximum": (
         put(f"{CLUSTER}.VolumeSizeInGB", 20_000),
-        "VolumeSizeInGB = 20000: above the maximum of 16384.",
+        "VolumeSizeInGB = 20000: Member must have value less than or equal to 16384.",
     ),
-    "below the minimum": (put(f"{CLUSTER}.VolumeSizeInGB", 0), "VolumeSizeInGB = 0: below the minimum of 1."),
+    "below the minimum": (
+        put(f"{CLUSTER}.VolumeSizeInGB", 0),
+        "VolumeSizeInGB = 0: Member must have value greater than or equal to 1.",
+    ),
     "too long": (
         put(f"{PREPARE}.AppSpecification.ContainerEntrypoint.2", "x" * 257),
-        "above the maximum of 256 long.",
+        "Member must have length less than or equal to 256.",
     ),
-    "too few": (put(f"{PREPARE}.AppSpecification.ContainerEntrypoint", []), "below the minimum of 1 items."),
+    "too few": (
+        put(f"{PREPARE}.AppSpecification.ContainerEntrypoint", []),
+        "Member must have length greater than or equal to 1.",
+    ),
     "map key": (
         put(f"{PREPARE}.Environment", {"a-b": "x"}),
-        "step Prepare.Environment key = 'a-b': does not match",
+        "step Prepare.Environment.a-b = 'a-b': Member must satisfy regular expression pattern: ",
     ),
     "unicode category": (
         put(f"{REGISTER}.CustomerMetadataProperties", {"note": "a;b"}),
-        "CustomerMetadataProperties['note'] = 'a;b'",
+        "CustomerMetadataProperties.note = 'a;b'",
     ),
     "approval status": (
         put(f"{REGISTER}.ModelApprovalStatus", "Maybe"),
-        "ModelApprovalStatus = 'Maybe': not one of the ",
+        "ModelApprovalStatus = 'Maybe': Member must satisfy enum value set: [",
     ),
     "model image": (
         put(f"{CREATE}.PrimaryContainer.Image", "an image"),
@@ -125,7 +137,7 @@ FAULTS: dict[str, tuple[Callable[[Json], None], str]] = {
     ),
     "containers": (
         drop(f"{REGISTER}.InferenceSpecification.Containers"),
-        "InferenceSpecification.Containers: missing.",
+        "InferenceSpecification.Containers: Member must not be null.",
     ),
     "property that no step has": (
         put(f"{TRAIN}.RoleArn", get("Steps.Prepare.ModelArtifacts.S3ModelArtifacts")),
@@ -183,7 +195,7 @@ def test_every_pattern_of_the_service_is_understood(service: Any) -> None:
 
 def test_a_metadata_value_may_hold_letters_of_any_language(service: Any) -> None:
     shape = service.shape_for("CustomerMetadataValue")
-    assert violations(shape, "été s3://b/k", "note") == []
+    assert list(violations(shape, "été s3://b/k")) == []
 
 
 # What one local process with files cannot do.

@@ -340,8 +340,10 @@ def test_a_request_whose_value_turns_out_wrong_fails_its_step(data: Cloud) -> No
     note = processing("Note", long, outputs=("out",), files={"Note": "note.json"})
     train = training("Train", "true", hyperparameters={"note": join(json_get("Note", "Note", "note"))})
     reason = data.run(pipeline(note, train)).steps["Train"].failure_reason
-    assert reason.startswith("ValidationException: step Train.HyperParameters['note'] = ")
-    assert reason.endswith("above the maximum of 2500 long.")
+    assert reason.startswith("ValidationException: 1 validation error detected: Value 'xxx")
+    assert reason.endswith(
+        "x' at 'hyperParameters.note' failed to satisfy constraint: Member must have length less than or equal to 2500"
+    )
 
 
 def test_a_bucket_that_does_not_exist_fails_the_step(data: Cloud) -> None:
@@ -419,7 +421,7 @@ def test_an_image_without_an_interpreter_is_refused_before_anything_runs(data: C
 def test_a_request_that_aws_would_refuse_is_refused_before_anything_runs(data: Cloud) -> None:
     definition = gated()
     del definition["Steps"][2]["Arguments"]["RoleArn"]
-    with pytest.raises(DefinitionError, match=r"step Evaluate\.RoleArn: missing"):
+    with pytest.raises(DefinitionError, match=r"step Evaluate\.RoleArn: Member must not be null"):
         data.run(definition)
     assert data.events == []
 
