@@ -15,6 +15,7 @@ from local.cloud import lifecycle
 from local.cloud.place import ACCOUNT, ROOT, Place
 from tests.local.cloud import test_properties
 from tests.local.cloud.conftest import Cdk, Clients
+from tests.local.cloud.test_sagemaker_release import Release, Trained, trained
 from tests.support.deployed import Deployment
 from tools import destroy, replay
 from tools.assembly import Assembly
@@ -200,6 +201,21 @@ def test_an_upload_starts_the_workflow_of_production(production: Cdk, tmp_path: 
     statistics = run()["Statistics"]
     assert statistics["SucceededActions"] == statistics["TotalActions"] == 4, glue.get_crawlers()
     assert glue.get_table(DatabaseName="flights_production", Name="curated_flights")["Table"]
+
+
+@pytest.mark.deep
+def test_production_serves_what_is_approved_and_keeps_it_when_it_is_deployed_again(
+    production: Cdk, trained: Trained
+) -> None:
+    release = Release(production, production.place.client, "flights-production-serving")
+    stack = release.approve(package := release.register(trained, "first"))
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    found = release.client("sagemaker").describe_endpoint(EndpointName=release.endpoint)
+    assert found["EndpointStatus"] == "InService"
+    assert found["ProductionVariants"][0]["CurrentInstanceCount"] == 4
+    assert set(test_properties.differences(production.assembly, production.place.client)) == set()
+    production.deploy()
+    assert {"ParameterKey": "ModelPackageArn", "ParameterValue": package} in release.parameters()
 
 
 @pytest.mark.deep

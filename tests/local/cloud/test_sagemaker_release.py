@@ -56,8 +56,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 class Release:
     """Registers and approves as the person at the keyboard; all that follows is done by the templates' roles."""
 
-    def __init__(self, cdk: Cdk, client: Callable[[str], Any]) -> None:
-        self.client = client
+    def __init__(self, cdk: Cdk, client: Callable[[str], Any], serving: str = SERVING) -> None:
+        self.client, self.serving = client, serving
         found = list(Deployment(cdk.assembly, client("cloudformation")).resources())
 
         def named(kind: str, prefix: str) -> str:
@@ -71,8 +71,13 @@ class Release:
         self.queue = named("AWS::SQS::Queue", "ApprovalsEventsQueue").rsplit("/", 1)[-1]
 
     def outputs(self) -> dict[str, str]:
-        (stack,) = self.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+        (stack,) = self.client("cloudformation").describe_stacks(StackName=self.serving)["Stacks"]
         return {it["OutputKey"]: it["OutputValue"] for it in stack["Outputs"]}
+
+    def parameters(self) -> list[dict[str, str]]:
+        (stack,) = self.client("cloudformation").describe_stacks(StackName=self.serving)["Stacks"]
+        found: list[dict[str, str]] = stack["Parameters"]
+        return found
 
     def register(self, trained: Trained, key: str) -> str:
         self.client("s3").upload_file(str(trained.archive), self.bucket, f"pipeline/Train/{key}/model.tar.gz")
@@ -97,7 +102,7 @@ class Release:
         self.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            (stack,) = self.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+            (stack,) = self.client("cloudformation").describe_stacks(StackName=self.serving)["Stacks"]
             parameters = {it["ParameterKey"]: it["ParameterValue"] for it in stack["Parameters"]}
             if parameters["ModelPackageArn"] == package and not stack["StackStatus"].endswith("_IN_PROGRESS"):
                 return stack
@@ -105,7 +110,9 @@ class Release:
         raise AssertionError(f"{package} was not released: {stack['StackStatus']}, {parameters}")
 
     def events(self) -> list[Any]:
-        return list(self.client("cloudformation").describe_stack_events(StackName=SERVING)["StackEvents"])
+        return list(
+            self.client("cloudformation").describe_stack_events(StackName=self.serving)["StackEvents"]
+        )
 
     def reasons(self) -> list[str]:
         return [it["ResourceStatusReason"] for it in self.events() if it.get("ResourceStatusReason")]
