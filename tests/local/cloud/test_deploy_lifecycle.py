@@ -20,6 +20,8 @@ from tests.support.deployed import Deployment
 from tools import destroy, replay
 from tools.assembly import Assembly
 
+__all__ = ["trained"]
+
 
 @contextlib.contextmanager
 def own(stage: str, folders: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Cdk]:
