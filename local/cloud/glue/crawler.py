@@ -134,6 +134,8 @@ def _catalog(of: Work, crawler: dict[str, Any], last: Mapping[str, Any], counts:
         glue.get_database(Name=database)
         for table in tables:
             inferred = table.pop("found")
+            for object_and_reason in inferred["left_out"]:
+                log.write(f"[{last['MessagePrefix']}] WARN : Left out {object_and_reason}")
             _write_table(glue, database, table, counts)
             _write_partitions(glue, database, table, inferred, counts)
             log.write(

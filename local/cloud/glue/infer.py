@@ -8,6 +8,7 @@ Sources: "Built-in classifiers" and "How a crawler determines when to create par
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
@@ -35,7 +36,11 @@ class InferError(Exception):
 
 
 def infer(s3: Any, path: str, exclusions: Sequence[str]) -> dict[str, Any] | None:
-    """The table that the objects below `path` make, or None if there is none of them."""
+    """The table that the objects below `path` make, or None if there is none of them.
+
+    An object that no classifier knows is left out, and named in `left_out`: a record of poison, alone in its object,
+    must not keep the rest from its table. `InferError` if all are such, or two are of different formats.
+    """
     bucket, _, prefix = path.removeprefix("s3://").partition("/")
     excluded = [re.compile(pattern(glob)) for glob in exclusions]
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
@@ -47,7 +52,15 @@ def infer(s3: Any, path: str, exclusions: Sequence[str]) -> dict[str, Any] | Non
     ]
     if not objects:
         return None
-    found = [_object(s3, bucket, key, size) for key, size in objects]
+    found, left_out = [], {}
+    for key, size in objects:
+        try:
+            found.append(_object(s3, bucket, key, size))
+        except (InferError, pa.ArrowInvalid, zlib.error) as error:
+            left_out[key] = f"s3://{bucket}/{key}: {error}"
+    if not found:
+        raise InferError(next(iter(left_out.values())))
+    objects = [(key, size) for key, size in objects if key not in left_out]
     first = found[0]
     for key, other in zip((key for key, _ in objects), found, strict=True):
         if any(other[name] != first[name] for name in ("format", "compressed", "delimiter")):
@@ -66,6 +79,7 @@ def infer(s3: Any, path: str, exclusions: Sequence[str]) -> dict[str, Any] | Non
         ],
         "keys": keys,
         "partitions": partitions,
+        "left_out": list(left_out.values()),
         "objects": len(objects),
         "size": size,
         "average": average,
@@ -123,7 +137,10 @@ def wider(one: str, other: str) -> str:
 def csv_columns(lines: Sequence[str]) -> tuple[str, dict[str, str]] | None:
     """Delimiter and columns of lines of CSV with a header; None if they are none."""
     for delimiter in DELIMITERS:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:  # such as a field of more than 128 KiB
+            continue
         if len(rows) < 2 or len(rows[0]) < 2:
             continue
         header, kinds = rows[0], [""] * len(rows[0])
@@ -199,19 +216,13 @@ def _object(s3: Any, bucket: str, key: str, size: int) -> dict[str, Any]:
     lines = sample.decode("utf-8-sig", errors="replace").splitlines()
     lines = lines if ended else lines[:-1]
     if not lines:
-        raise InferError(f"s3://{bucket}/{key}: no line within the first {SAMPLE_BYTES} bytes")
+        raise InferError(f"no line within the first {SAMPLE_BYTES} bytes")
     average = read / len(lines)
-    if lines[0].lstrip().startswith("{"):
-        schemas = [{name.lower(): json_type(v) for name, v in row.items()} for row in _json_rows(lines)]
-        if not schemas:
-            raise InferError(f"s3://{bucket}/{key}: no line is a JSON object")
+    if schemas := [{name.lower(): json_type(v) for name, v in row.items()} for row in _json_rows(lines)]:
         return _found("json", merge(schemas), compressed=compressed, average=average)
-    try:
-        table = csv_columns(lines)
-    except InferError as error:
-        raise InferError(f"s3://{bucket}/{key}: {error}") from None
+    table = csv_columns(lines)
     if table is None:
-        raise InferError(f"s3://{bucket}/{key}: neither CSV with a header, nor JSON lines, nor Parquet")
+        raise InferError("neither CSV with a header, nor JSON lines, nor Parquet")
     return _found("csv", table[1], compressed=compressed, delimiter=table[0], average=average)
 
 
@@ -234,12 +245,10 @@ def _found(
 
 def _json_rows(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # one torn record does not make the file another format
-        if isinstance(row, dict):
-            yield row
+        if not line.lstrip().startswith("{"):
+            continue
+        with contextlib.suppress(ValueError):  # one torn record does not make the file another format
+            yield json.loads(line)
 
 
 def _text_type(value: str) -> str:

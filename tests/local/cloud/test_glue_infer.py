@@ -151,6 +151,30 @@ def test_two_formats_in_one_folder_are_an_error_that_names_both(s3) -> None:
         infer.infer(s3, "s3://raw/batch/", [])
 
 
+@pytest.mark.parametrize("body", [b"PAR1 of no file", b"\x1f\x8b of no stream", b"\n"])
+def test_a_broken_object_is_left_out_and_named(s3, body: bytes) -> None:
+    s3.put_object(Bucket="raw", Key="stream/broken", Body=body)
+    s3.put_object(Bucket="raw", Key="stream/good", Body=b'{"x": 1}\n')
+    found = infer.infer(s3, "s3://raw/stream/", [])
+    assert found
+    assert found["objects"] == 1
+    [left_out] = found["left_out"]
+    assert left_out.startswith("s3://raw/stream/broken: ")
+
+
+@pytest.mark.parametrize("poison", ["no flight", "null", '{"torn": ', "a,b\nc,d", "x" * 200_000])
+def test_poison_does_not_keep_the_rest_from_its_table(s3, poison: str) -> None:
+    rows = "".join(f'{{"x": {number}}}\n' for number in range(200))
+    s3.put_object(Bucket="raw", Key="stream/alone", Body=poison.encode())
+    s3.put_object(Bucket="raw", Key="stream/good", Body=rows.encode())
+    s3.put_object(Bucket="raw", Key="stream/mixed", Body=f"{poison}\n{rows}".encode())
+    found = infer.infer(s3, "s3://raw/stream/", [])
+    assert found
+    assert (found["format"], found["columns"]) == ("json", [{"Name": "x", "Type": "int"}])
+    [left_out] = found["left_out"]
+    assert left_out.startswith("s3://raw/stream/alone: ")
+
+
 def test_what_no_classifier_knows_is_an_error(s3) -> None:
     s3.put_object(Bucket="raw", Key="batch/a.txt", Body=b"words\n")
     with pytest.raises(infer.InferError, match=r"a\.txt: neither CSV"):
