@@ -83,7 +83,7 @@ class Lane:
             try:
                 if reader is None or reader.session.role_arn != function["config"]["Role"]:
                     reader = self._reader(mapping, function, reader.position if reader else "")
-                if batch := self._collect(mapping, reader):
+                if batch := self._collect(mapping, function, reader):
                     Delivery(mapping, function, reader, self._cloud).deliver(batch)
             except roles.AccessDeniedError as denied:
                 mapping["LastProcessingResult"] = f"PROBLEM: {denied}"
@@ -97,11 +97,18 @@ class Lane:
             reader.skip_before(time.time())
         return reader
 
-    def _collect(self, mapping: dict[str, Any], reader: Reader) -> list[Record]:
-        """The next batch: full by records or bytes, or what came within the window after its first record."""
+    def _collect(self, mapping: dict[str, Any], function: dict[str, Any], reader: Reader) -> list[Record]:
+        """The next batch: full by records or bytes, or what came within the window after its first record.
+
+        Nothing if the mapping ends, or the function gets another role: the reader has to be of that role.
+        """
         size = mapping.get("BatchSize") or 100
         deadline: float | None = None
-        while not _stopped.is_set() and self._identifier in _mappings():
+        while (
+            not _stopped.is_set()
+            and self._identifier in _mappings()
+            and reader.session.role_arn == function["config"]["Role"]
+        ):
             if len(self._waiting) < size:
                 self._waiting += filter(self._mine, reader.read(size))
             batch = list(_within(self._waiting[:size], PAYLOAD_BYTES))

@@ -2,8 +2,9 @@
 
 import gzip
 import json
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,12 +22,16 @@ TRUST = trust("firehose", condition={"StringEquals": {"sts:ExternalId": ACCOUNT}
 class Delivery:
     """A stream and its archive in a bucket."""
 
-    def __init__(self, client: Client, actions: list[str], seconds: int = 60, **settings: Any) -> None:
+    def __init__(
+        self, client: Client, actions: list[str], seconds: int = 60, before: str = "", **settings: Any
+    ) -> None:
         self.client, self.name = client, f"f{uuid.uuid4().hex[:8]}"
         self.stream_arn = f"arn:aws:kinesis:us-east-1:{ACCOUNT}:stream/{self.name}"
         self.bucket_arn = f"arn:aws:s3:::{self.name}"
         client("s3").create_bucket(Bucket=self.name)
         client("kinesis").create_stream(StreamName=self.name, ShardCount=2)
+        if before:
+            self.put(before)
         client("logs").create_log_group(logGroupName=self.name)
         client("logs").create_log_stream(logGroupName=self.name, logStreamName="s")
         client("iam").create_role(RoleName=self.name, AssumeRolePolicyDocument=TRUST)
@@ -55,9 +60,9 @@ class Delivery:
             },
         )
 
-    def allow(self, *actions: str) -> None:
-        resources = [self.stream_arn, f"{self.bucket_arn}/stream/*", "arn:aws:logs:*:*:*"]
-        statement = {"Effect": "Allow", "Action": actions, "Resource": resources}
+    def allow(self, *actions: str, resources: Sequence[str] = ()) -> None:
+        own = [self.stream_arn, f"{self.bucket_arn}/stream/*", "arn:aws:logs:*:*:*"]
+        statement = {"Effect": "Allow", "Action": actions, "Resource": [*own, *resources]}
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         self.client("iam").put_role_policy(RoleName=self.name, PolicyName="p", PolicyDocument=document)
 
@@ -71,15 +76,33 @@ class Delivery:
         return {o["Key"]: s3.get_object(Bucket=self.name, Key=o["Key"])["Body"].read() for o in found}
 
 
-def test_a_buffer_of_a_minute_becomes_one_object_after_a_second(client: Client) -> None:
-    delivery = Delivery(client, [*READER, "s3:PutObject"])
+def test_a_buffer_of_two_minutes_becomes_one_object_after_two_seconds(client: Client) -> None:
+    delivery = Delivery(client, [*READER, "s3:PutObject"], seconds=120)
     delivery.put("a", "b")
+    time.sleep(1)  # it has read these two, and waits for more
     delivery.put("c")
     [(key, body)] = eventually(delivery.objects).items()
     assert key.startswith("stream/hour=")
     assert key.endswith(".gz")
     assert sorted(gzip.decompress(body).splitlines()) == [b"a", b"b", b"c"]
     assert gzip.decompress(body).endswith(b"\n")
+
+
+def test_it_begins_with_what_comes_after_it_was_created(client: Client) -> None:
+    delivery = Delivery(client, [*READER, "s3:PutObject"], before="old")
+    delivery.put("new")
+    [body] = eventually(delivery.objects).values()
+    assert gzip.decompress(body) == b"new\n"
+
+
+def test_objects_are_encrypted_with_the_key_of_the_delivery_stream(client: Client) -> None:
+    key = client("kms").create_key()["KeyMetadata"]["Arn"]
+    settings = {"EncryptionConfiguration": {"KMSEncryptionConfig": {"AWSKMSKeyARN": key}}}
+    delivery = Delivery(client, [*READER, "s3:PutObject"], **settings)
+    delivery.allow("logs:PutLogEvents", *READER, "s3:PutObject", "kms:GenerateDataKey", resources=[key])
+    delivery.put("a")
+    [name] = eventually(delivery.objects)
+    assert client("s3").head_object(Bucket=delivery.name, Key=name)["SSEKMSKeyId"] == key
 
 
 def test_a_full_buffer_is_written_before_its_time(client: Client) -> None:

@@ -84,11 +84,14 @@ class Flow:
         self.mapping = self.client("lambda").create_event_source_mapping(
             FunctionName=self.name,
             EventSourceArn=self.stream_arn,
-            StartingPosition="TRIM_HORIZON",
             FunctionResponseTypes=["ReportBatchItemFailures"],
             DestinationConfig={"OnFailure": {"Destination": f"arn:aws:s3:::{self.name}"}},
-            **settings,
+            **{"StartingPosition": "TRIM_HORIZON"} | settings,
         )["UUID"]
+
+    def result(self) -> str:
+        """How the last batch went, as the mapping tells it."""
+        return str(self.client("lambda").get_event_source_mapping(UUID=self.mapping)["LastProcessingResult"])
 
     def put(self, *data: str) -> None:
         records = [{"Data": text.encode(), "PartitionKey": "k"} for text in data]
@@ -106,7 +109,7 @@ class Flow:
             yield found["Key"], s3.get_object(Bucket=self.name, Key=found["Key"])["Body"].read()
 
 
-def eventually(check: Callable[[], Any], seconds: float = 8) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 30) -> Any:
     """What `check` answers as soon as it is true, or at the end of the time."""
     deadline = time.monotonic() + seconds
     while not (found := check()) and time.monotonic() < deadline:
@@ -174,6 +177,45 @@ def test_parallel_consumers_of_a_shard_share_its_keys_and_lose_nothing(flow: Flo
     assert all(call == sorted(call) for call in flow.calls())
 
 
+def test_a_record_that_has_grown_too_old_is_discarded_to_s3(flow: Flow) -> None:
+    flow.put("crash")
+    flow.map(BatchSize=1, MaximumRecordAgeInSeconds=1)  # AWS asks for at least a minute
+    [(_, letter)] = eventually(flow.letters)
+    assert letter["requestContext"]["condition"] == "MaxRecordAgeExceeded"
+    assert len(flow.calls()) >= 1
+
+
+def test_an_invocation_carries_six_megabytes_at_most(flow: Flow) -> None:
+    for _ in range(2):
+        flow.put(*["x" * 1_000_000] * 3)
+    flow.map(BatchSize=100)
+    assert eventually(lambda: sum(map(len, flow.calls())) == 6)
+    assert [len(call) for call in flow.calls()] == [4, 2]
+
+
+def test_from_the_latest_record_on_the_older_ones_do_not_come(flow: Flow) -> None:
+    flow.put("old")
+    flow.map(BatchSize=1, StartingPosition="LATEST")
+
+    def called() -> list[list[str]]:
+        flow.put("new")
+        return flow.calls()
+
+    assert eventually(called)
+    assert ["old"] not in flow.calls()
+
+
+def test_a_function_s_new_role_is_the_reader_s(flow: Flow, client: Client) -> None:
+    flow.put("a")
+    flow.map(BatchSize=1)
+    assert eventually(flow.calls) == [["a"]]
+    other = Flow(client, [])
+    client("lambda").update_function_configuration(
+        FunctionName=flow.name, Role=f"arn:aws:iam::{ACCOUNT}:role/{other.name}"
+    )
+    assert eventually(lambda: f"assumed-role/{other.name}/" in flow.result()), flow.result()
+
+
 def test_lambda_s_own_metrics_are_counted(flow: Flow, client: Client) -> None:
     flow.put("crash")
     flow.map(BatchSize=1, MaximumRetryAttempts=0)
@@ -201,12 +243,7 @@ def test_without_permission_nothing_is_read_and_the_mapping_says_why(client: Cli
     flow = Flow(client, READER[:-1])
     flow.put("a")
     flow.map(BatchSize=1)
-
-    def result() -> str:
-        mapping = client("lambda").get_event_source_mapping(UUID=flow.mapping)
-        return str(mapping["LastProcessingResult"])
-
-    assert eventually(lambda: "kinesis:GetRecords" in result())
+    assert eventually(lambda: "kinesis:GetRecords" in flow.result())
     assert flow.calls() == []
     flow.allow("s3:PutObject", *READER)
     assert eventually(flow.calls) == [["a"]]
@@ -218,11 +255,7 @@ def test_an_encrypted_stream_needs_its_key_too(client: Client) -> None:
     client("kinesis").start_stream_encryption(StreamName=flow.name, EncryptionType="KMS", KeyId=key)
     flow.put("a")
     flow.map(BatchSize=1)
-
-    def result() -> str:
-        return str(client("lambda").get_event_source_mapping(UUID=flow.mapping)["LastProcessingResult"])
-
-    assert eventually(lambda: "PROBLEM" in result())
+    assert eventually(lambda: "PROBLEM" in flow.result())
     assert flow.calls() == []
     flow.resources = (key,)
     flow.allow("s3:PutObject", "kms:Decrypt", *READER)
