@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from local.cloud.place import PORT, ROOT, Place
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command; a `CloudError` is one message and exit code 1."""
+    """Run one command; a `CloudError` is one message and exit code 1, as an interrupt is one and 130."""
     parser = argparse.ArgumentParser(prog="python -m local.cloud", description=__doc__)
     parser.add_argument("command", choices=["up", "down", "shell", "env"])
     parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
@@ -33,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             {"shell": _shell, "env": _env}[arguments.command](lifecycle.found(folder))
     except lifecycle.CloudError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _up(place: Place) -> None:

@@ -39,13 +39,26 @@ def start(place: Place, *, starter: int | None = None) -> int:
     """
     if not PYTHON.exists():
         raise CloudError("The cloud's environment is not installed. Run: make .venv-cloud/.installed")
-    if (running := process(place)) is not None:
-        url = found(place.folder).url
-        raise CloudError(f"The cloud runs already: process {running}, {url}. Stop it: make cloud-down.")
     if not 1 <= place.port <= _LAST_PORT:
         raise CloudError(f"--port {place.port}: from 1 to {_LAST_PORT}.")
     if not 0 < place.factor < math.inf:
         raise CloudError(f"--factor {place.factor}: more than 0.")
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        alone = os.open(place.folder, os.O_RDONLY)
+    except OSError as error:
+        raise _unusable(error) from None
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # whoever starts one here meanwhile waits, and then finds ours
+        return _start(place, starter)
+    finally:
+        os.close(alone)
+
+
+def _start(place: Place, starter: int | None) -> int:
+    if (running := process(place)) is not None:
+        url = found(place.folder).url
+        raise CloudError(f"The cloud runs already: process {running}, {url}. Stop it: make cloud-down.")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -57,7 +70,7 @@ def start(place: Place, *, starter: int | None = None) -> int:
     try:
         _empty(place)
     except OSError as error:
-        raise CloudError(f"{error.filename}: {error.strerror}. Name another --folder.") from None
+        raise _unusable(error) from None
     _make_certificate(place)
     command = [
         str(PYTHON),
@@ -117,7 +130,11 @@ def found(folder: Path) -> Place:
     """The cloud that runs in the folder, at its own port and factor. Raises `CloudError` if there is none."""
     if process(Place(folder)) is None:
         raise CloudError("No cloud runs here. Start one: make cloud")
-    return Place(folder, **json.loads(_settings(folder).read_text()))
+    settings = _settings(folder)
+    try:
+        return Place(folder, **json.loads(settings.read_text()))
+    except (OSError, ValueError, TypeError):
+        raise CloudError(f"{settings} is unreadable. Start anew: make cloud-down, then make cloud.") from None
 
 
 def ready(place: Place) -> bool:
@@ -147,13 +164,16 @@ def running(place: Place) -> Iterator[Place]:
         os.close(writer)
 
 
+def _unusable(error: OSError) -> CloudError:
+    return CloudError(f"{error.filename}: {error.strerror}. Name another --folder.")
+
+
 def _settings(folder: Path) -> Path:
     return folder / "settings.json"
 
 
 def _empty(place: Place) -> None:
     """Make the folder a cloud's, with nothing of an earlier one."""
-    place.folder.mkdir(parents=True, exist_ok=True)
     if any(place.folder.iterdir()) and not _settings(place.folder).exists():
         raise CloudError(
             f"{place.folder} is neither empty nor a cloud's. Empty it, or name another --folder."
@@ -178,7 +198,8 @@ def _wait(server: subprocess.Popen[bytes], place: Place) -> None:
 def _make_certificate(place: Place) -> None:
     code = "import sys, pathlib; from local.cloud import certificate, place; "
     code += "certificate.make(place.Place(pathlib.Path(sys.argv[1])))"
-    subprocess.run([str(PYTHON), "-c", code, str(place.folder)], cwd=ROOT, check=True)
+    command = [str(PYTHON), "-c", code, str(place.folder)]
+    subprocess.run(command, cwd=ROOT, check=True, start_new_session=True)  # an interrupt is ours to tell
 
 
 def _last_lines(log: Path) -> str:

@@ -1,5 +1,6 @@
 """The cloud starts, says what is wrong, and leaves nothing."""
 
+import fcntl
 import json
 import os
 import signal
@@ -71,6 +72,57 @@ def test_whoever_names_the_folder_finds_port_and_factor(tmp_path: Path) -> None:
             "up", "--folder", tmp_path, "--port", Place.on_free_port(tmp_path).port
         )
     assert command("env", "--folder", tmp_path) == "No cloud runs here. Start one: make cloud\n1"
+
+
+@pytest.mark.parametrize("settings", ["", "[]", '{"port": 1, "colour": 2}', None])
+def test_settings_that_nobody_can_read_are_one_line(tmp_path: Path, settings: str | None) -> None:
+    if settings is not None:
+        (tmp_path / "settings.json").write_text(settings)
+    with Place(tmp_path).pid_file.open("w") as running:
+        fcntl.flock(running, fcntl.LOCK_EX)
+        print(os.getpid(), file=running, flush=True)
+        with pytest.raises(lifecycle.CloudError, match=r"settings\.json .*make cloud-down, then make cloud"):
+            lifecycle.found(tmp_path)
+
+
+def test_of_two_that_start_in_one_folder_one_runs_and_the_other_names_it(tmp_path: Path) -> None:
+    ports = [Place.on_free_port(tmp_path).port for _ in range(2)]
+    started = [start(tmp_path, port) for port in ports]
+    said = [it.communicate()[0] for it in started]
+    try:
+        (winner,) = (port for port, it in zip(ports, started, strict=True) if it.returncode == 0)
+        process = lifecycle.process(Place(tmp_path))
+        (loser,) = (text for text, it in zip(said, started, strict=True) if it.returncode == 1)
+        assert loser == (
+            f"The cloud runs already: process {process}, https://127.0.0.1:{winner}. Stop it: make cloud-down.\n"
+        )
+        assert lifecycle.found(tmp_path).port == winner
+        assert lifecycle.ready(lifecycle.found(tmp_path))
+    finally:
+        lifecycle.stop(Place(tmp_path))
+
+
+def start(folder: Path, port: int) -> subprocess.Popen[str]:
+    """`make cloud`, in a terminal of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "local.cloud", "up", "--folder", str(folder), "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("moment", ["work", "pid"], ids=["makes its certificate", "waits for its server"])
+def test_a_start_that_is_interrupted_says_so_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    starting = start(tmp_path, Place.on_free_port(tmp_path).port)
+    while not (tmp_path / moment).exists():
+        time.sleep(0.01)
+    os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: all that it started in the foreground
+    assert starting.communicate()[0] == "Interrupted.\n"
+    assert starting.returncode == 128 + signal.SIGINT
+    assert lifecycle.process(Place(tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -154,3 +206,32 @@ def test_a_killed_cloud_starts_again_empty(tmp_path: Path) -> None:
         assert not (place.folder / "s3" / "left").exists()
     assert lifecycle.process(place) is None
     assert not lifecycle.stop(place)
+
+
+# A server with a process of its own, which neither asks for anything; the server may be deaf to a polite end.
+SERVER = """
+import fcntl, os, signal, subprocess, sys
+if sys.argv[2] == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+os.write(lock, str(os.getpid()).encode())
+child = subprocess.Popen(["sleep", "60"])
+print(flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.parametrize("manner", ["polite", "deaf"])
+def test_what_a_server_started_ends_with_it(
+    tmp_path: Path, manner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "SECONDS_TO_STOP", 0.2)
+    place = Place(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, place.pid_file, manner], stdout=subprocess.PIPE, start_new_session=True
+    ) as server:
+        assert server.stdout
+        server.stdout.readline()
+        assert lifecycle.stop(place)
+        server.communicate(timeout=10)  # it and its process had the same output: both are gone
