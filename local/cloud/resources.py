@@ -2,7 +2,8 @@
 
 CloudFormation calls a type with resolved properties. Each call runs on a thread of its own, so it may wait; what it
 raises fails the resource with that text, and the stack rolls back. `update` must leave the old state when it raises.
-Ref is the physical id that `create` returns; GetAtt knows only what `attributes` returns.
+Ref is the physical id that `create` returns; GetAtt knows only what `attributes` returns. An `update` that returns another
+physical id has made a new resource, and CloudFormation deletes the old one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from local.cloud.extensions import Cloud
 from local.cloud.place import Place
 
 Properties = dict[str, Any]
+
+
+class PropertiesError(Exception):
+    """A template has properties that its type does not take, or lacks one that it needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,23 +76,38 @@ def _no_attributes(_physical_id: str, _properties: Properties) -> Mapping[str, A
     return {}
 
 
-def register(
+def register(  # noqa: PLR0913 - each is one fact about the type
     resource_type: str,
     *,
     create: Create,
     delete: Delete,
     update: Update | None = None,
     attributes: Attributes = _no_attributes,
+    required: Sequence[str] = (),
+    optional: Sequence[str] = (),
     replacing: Sequence[str] = (),
     tags: tuple[str, Literal["list", "map"]] | None = None,
 ) -> None:
     """Teach CloudFormation a type.
 
     `replacing` names the properties whose change makes a new resource, `tags` the property that takes the stack's tags
-    and its form. A type without `update` has only replacing properties.
+    and its form. A type without `update` has only replacing properties. `required` and `optional` name the others: where
+    one of the two is given, a property that is missing or that nobody names fails the resource.
     """
+    allowed = {*required, *optional, *replacing, *(tags or ())[:1]}
+
+    def check(logical_id: str, properties: Properties) -> None:
+        wrong = [f"#: required key [{name}] not found" for name in required if name not in properties]
+        if required or optional:
+            extra = sorted(properties.keys() - allowed)
+            wrong += [f"#: extraneous key [{name}] is not permitted in the embedded cloud" for name in extra]
+        if wrong:
+            raise PropertiesError(
+                f"Properties validation failed for resource {logical_id} with message: {'; '.join(wrong)}"
+            )
 
     def make(logical_id: str, properties: Properties, stack: str) -> tuple[str, dict[str, Any]]:
+        check(logical_id, properties)
         physical_id = create(Request(stack, logical_id, properties))
         _stacks[resource_type, physical_id] = stack, logical_id
         return physical_id, dict(attributes(physical_id, properties))
@@ -95,8 +115,12 @@ def register(
     def change(
         physical_id: str, old: Properties, new: Properties, stack: str, logical_id: str
     ) -> tuple[str, dict[str, Any]]:
+        check(logical_id, new)
         if update is not None:
-            update(physical_id, Request(stack, logical_id, new), old)
+            made = update(physical_id, Request(stack, logical_id, new), old)
+            if isinstance(made, str):
+                physical_id = made
+                _stacks[resource_type, physical_id] = stack, logical_id
         return physical_id, dict(attributes(physical_id, new))
 
     def remove(physical_id: str, properties: Properties) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from local.cloud import resources, seams
 from local.cloud.glue import quality
+from local.cloud.protocol import arn
 from local.cloud.resources import Properties, Request
 
 # What drift detection compares; Glue keeps these as templates write them.
@@ -25,6 +26,8 @@ _DRIFT: dict[str, tuple[Mapping[str, Properties], str]] = {
     ),
     "AWS::Glue::Workflow": (seams.glue._workflows, "Description MaxConcurrentRuns"),
 }
+# What a workflow has when a template says nothing: UpdateWorkflow leaves what a request does not name.
+_WORKFLOW: Properties = {"Description": "", "DefaultRunProperties": {}, "MaxConcurrentRuns": 0}
 
 
 def install(_cloud: object) -> None:
@@ -35,26 +38,26 @@ def install(_cloud: object) -> None:
     resources.register(
         "AWS::Glue::SecurityConfiguration",
         create=_create_security_configuration,
-        delete=lambda name, request: request.client("glue").delete_security_configuration(Name=name),
+        delete=_deleting("delete_security_configuration"),
+        required=("EncryptionConfiguration",),
         replacing=("Name", "EncryptionConfiguration"),
     )
     resources.register(
         "AWS::Glue::Workflow",
         create=_create_workflow,
-        update=lambda name, request, _old: request.client("glue").update_workflow(
-            Name=name, **_workflow(request.properties)
-        ),
-        delete=lambda name, request: request.client("glue").delete_workflow(Name=name),
+        update=_update_workflow,
+        delete=_deleting("delete_workflow"),
+        optional=tuple(_WORKFLOW),
         replacing=("Name",),
         tags=("Tags", "map"),
     )
     resources.register(
         "AWS::Glue::DataQualityRuleset",
         create=_create_ruleset,
-        update=lambda name, request, _old: request.client("glue").update_data_quality_ruleset(
-            Name=name, **_ruleset(request.properties)
-        ),
-        delete=_delete_ruleset,
+        update=_update_ruleset,
+        delete=_deleting("delete_data_quality_ruleset"),
+        required=("Ruleset",),
+        optional=("Description",),
         replacing=("Name",),
         tags=("Tags", "map"),
     )
@@ -79,25 +82,45 @@ def _create_workflow(request: Request) -> str:
     return name
 
 
+def _update_workflow(name: str, request: Request, old: Properties) -> None:
+    request.client("glue").update_workflow(Name=name, **_workflow(request.properties))
+    _retag(arn("glue", f"workflow/{name}"), request, old)
+
+
 def _workflow(properties: Properties) -> dict[str, Any]:
-    names = ("Description", "DefaultRunProperties", "MaxConcurrentRuns")
-    given = {name: properties[name] for name in names if name in properties}
-    return given | (
-        {"MaxConcurrentRuns": int(given["MaxConcurrentRuns"])} if "MaxConcurrentRuns" in given else {}
-    )
+    given: Properties = {name: properties.get(name, default) for name, default in _WORKFLOW.items()}
+    return given | {"MaxConcurrentRuns": int(given["MaxConcurrentRuns"])}
 
 
 def _create_ruleset(request: Request) -> str:
     name = request.name("Name", limit=255)
-    request.client("glue").create_data_quality_ruleset(Name=name, **_ruleset(request.properties))
+    request.client("glue").create_data_quality_ruleset(**request.properties | {"Name": name})
     return name
 
 
-def _delete_ruleset(name: str, request: Request) -> None:
-    client = request.client("glue")
-    with contextlib.suppress(client.exceptions.EntityNotFoundException):
-        client.delete_data_quality_ruleset(Name=name)
+def _update_ruleset(name: str, request: Request, old: Properties) -> None:
+    request.client("glue").update_data_quality_ruleset(
+        Name=name,
+        Ruleset=request.properties["Ruleset"],
+        Description=request.properties.get("Description", ""),
+    )
+    _retag(quality.ruleset_arn(name), request, old)
 
 
-def _ruleset(properties: Properties) -> Properties:
-    return {name: value for name, value in properties.items() if name not in ("Name", "Tags")}
+def _retag(resource: str, request: Request, old: Properties) -> None:
+    client, tags, before = request.client("glue"), request.properties.get("Tags", {}), old.get("Tags", {})
+    if gone := sorted(before.keys() - tags.keys()):
+        client.untag_resource(ResourceArn=resource, TagsToRemove=gone)
+    if tags != before:
+        client.tag_resource(ResourceArn=resource, TagsToAdd=tags)
+
+
+def _deleting(operation: str) -> resources.Delete:
+    """Delete by name; what is gone already is no failure."""
+
+    def delete(name: str, request: Request) -> None:
+        client = request.client("glue")
+        with contextlib.suppress(client.exceptions.EntityNotFoundException):
+            getattr(client, operation)(Name=name)
+
+    return delete

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from local.cloud import resources, seams
@@ -15,9 +16,8 @@ def install(_cloud: object) -> None:
         "AWS::Budgets::Budget",
         create=_create_budget,
         update=_update_budget,
-        delete=lambda name, request: request.client("budgets").delete_budget(
-            AccountId=ACCOUNT, BudgetName=name
-        ),
+        delete=_delete_budget,
+        required=("Budget",),
         replacing=("NotificationsWithSubscribers",),
         tags=("ResourceTags", "list"),
     )
@@ -35,8 +35,25 @@ def _create_budget(request: Request) -> str:
     return str(budget["BudgetName"])
 
 
-def _update_budget(_name: str, request: Request, _old: Properties) -> None:
-    request.client("budgets").update_budget(AccountId=ACCOUNT, NewBudget=_budget(request))
+def _update_budget(name: str, request: Request, old: Properties) -> str:
+    """Its name: a budget of another name is a new one."""
+    client, budget = request.client("budgets"), _budget(request)
+    if budget["BudgetName"] != name:
+        return _create_budget(request)
+    client.update_budget(AccountId=ACCOUNT, NewBudget=budget)
+    arn, tags = f"arn:aws:budgets::{ACCOUNT}:budget/{name}", request.properties.get("ResourceTags", [])
+    kept = {tag["Key"] for tag in tags}
+    if gone := [tag["Key"] for tag in old.get("ResourceTags", []) if tag["Key"] not in kept]:
+        client.untag_resource(ResourceARN=arn, ResourceTagKeys=gone)
+    if tags:
+        client.tag_resource(ResourceARN=arn, ResourceTags=tags)
+    return name
+
+
+def _delete_budget(name: str, request: Request) -> None:
+    client = request.client("budgets")
+    with contextlib.suppress(client.exceptions.NotFoundException):
+        client.delete_budget(AccountId=ACCOUNT, BudgetName=name)
 
 
 def _budget(request: Request) -> dict[str, Any]:

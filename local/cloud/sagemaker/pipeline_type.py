@@ -12,6 +12,8 @@ def register() -> None:
         create=_create,
         update=_update,
         delete=_delete,
+        required=("PipelineDefinition", "RoleArn"),
+        optional=("PipelineDisplayName", "PipelineDescription", "ParallelismConfiguration"),
         replacing=("PipelineName",),
         tags=("Tags", "list"),
     )
@@ -26,7 +28,9 @@ def _create(request: resources.Request) -> str:
 
 def _update(name: str, request: resources.Request, old: resources.Properties) -> None:
     client = request.client("sagemaker")
-    arn = client.update_pipeline(PipelineName=name, **_properties(request))["PipelineArn"]
+    # What the template no longer says is as if it had never been said: UpdatePipeline keeps what it is not given.
+    given = {"PipelineDescription": "", "PipelineDisplayName": name} | _properties(request)
+    arn = client.update_pipeline(PipelineName=name, **given)["PipelineArn"]
     tags = {tag["Key"]: tag for tag in request.properties.get("Tags", [])}
     if gone := [tag["Key"] for tag in old.get("Tags", []) if tag["Key"] not in tags]:
         client.delete_tags(ResourceArn=arn, TagKeys=gone)

@@ -480,7 +480,7 @@ def test_a_job_has_its_roles_keys_unless_it_is_isolated(data: Account) -> None:
 # CloudFormation.
 
 
-def deploy(account: Account, definition: Any, **properties: str) -> str:
+def deploy(account: Account, definition: Any, **properties: Any) -> str:
     """Create or update a stack of one pipeline; the status in which it ends."""
     stack = f"stack-{account.name}"
     resource = {
@@ -506,13 +506,22 @@ def deploy(account: Account, definition: Any, **properties: str) -> str:
     return str(found["StackStatus"])
 
 
+def tags(**values: str) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in values.items()]
+
+
 def test_cloudformation_creates_changes_and_deletes_a_pipeline(account: Account) -> None:
     first, second = (pipeline(written.processing(name, "true")) for name in ("A", "B"))
-    assert deploy(account, first, PipelineDescription="one") == "CREATE_COMPLETE"
-    assert deploy(account, second, PipelineDescription="two") == "UPDATE_COMPLETE"
+    said = {"PipelineDescription": "one", "PipelineDisplayName": "One", "Tags": tags(a="1", b="1")}
+    assert deploy(account, first, **said) == "CREATE_COMPLETE"
+    assert deploy(account, second, PipelineDescription="two", Tags=tags(b="2")) == "UPDATE_COMPLETE"
     described = account.sagemaker.describe_pipeline(PipelineName=account.name)
     assert json.loads(described["PipelineDefinition"]) == account.fill(second)
-    assert described["PipelineDescription"] == "two"
+    assert (described["PipelineDescription"], described["PipelineDisplayName"]) == ("two", account.name)
+    told = account.sagemaker.list_tags(ResourceArn=described["PipelineArn"])["Tags"]
+    assert [tag for tag in told if not tag["Key"].startswith("aws:")] == tags(b="2")
+    assert deploy(account, second) == "UPDATE_COMPLETE"
+    assert not account.sagemaker.describe_pipeline(PipelineName=account.name).get("PipelineDescription")
     assert account.ended(account.start())["PipelineExecutionStatus"] == "Succeeded"
     account.client("cloudformation").delete_stack(StackName=f"stack-{account.name}")
     until(

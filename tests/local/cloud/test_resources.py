@@ -170,6 +170,83 @@ def test_a_failing_update_puts_everything_back(stack: Stack, client) -> None:
     client("glue").delete_workflow(Name=taken)
 
 
+def test_what_a_template_no_longer_says_of_a_workflow_is_gone(stack: Stack, client) -> None:
+    glue, own = client("glue"), {"team": "data", "stage": "test"}
+    whole = workflow(
+        Description="a", MaxConcurrentRuns="1", DefaultRunProperties={"k": "v"}, Tags={"a": "1", "b": "1"}
+    )
+    stack.deploy({"W": whole}, Tags=[{"Key": key, "Value": value} for key, value in own.items()])
+    name = stack.physical_id("W")
+    arn = f"arn:aws:glue:{REGION}:{ACCOUNT}:workflow/{name}"
+    made = glue.get_tags(ResourceArn=arn)["Tags"]
+    assert made.items() >= ({"a": "1", "b": "1", "aws:cloudformation:logical-id": "W"} | own).items()
+    tags = [{"Key": "stage", "Value": "other"}]
+    assert stack.deploy({"W": workflow(Tags={"b": "2"})}, Tags=tags) == "UPDATE_COMPLETE"
+    assert stack.physical_id("W") == name
+    found = glue.get_workflow(Name=name)["Workflow"]
+    kept = [found.get(key) for key in ("Description", "MaxConcurrentRuns", "DefaultRunProperties")]
+    assert not any(kept), kept
+    changed = glue.get_tags(ResourceArn=arn)["Tags"]
+    assert {key: value for key, value in changed.items() if not key.startswith("aws:")} == {
+        "b": "2",
+        "stage": "other",
+    }
+
+
+def test_a_security_configuration_is_made_anew_when_it_changes(stack: Stack, client) -> None:
+    glue = client("glue")
+
+    def configuration(mode: str) -> dict[str, Any]:
+        properties = {"EncryptionConfiguration": {"S3Encryptions": [{"S3EncryptionMode": mode}]}}
+        return {"C": {"Type": "AWS::Glue::SecurityConfiguration", "Properties": properties}}
+
+    stack.deploy(configuration("DISABLED"))
+    old = stack.physical_id("C")
+    assert stack.deploy(configuration("SSE-S3")) == "UPDATE_COMPLETE"
+    made = glue.get_security_configuration(Name=stack.physical_id("C"))["SecurityConfiguration"]
+    assert made["EncryptionConfiguration"]["S3Encryption"] == [{"S3EncryptionMode": "SSE-S3"}]
+    with pytest.raises(glue.exceptions.EntityNotFoundException):
+        glue.get_security_configuration(Name=old)
+
+
+BUDGET: dict[str, Any] = {"BudgetType": "COST", "TimeUnit": "MONTHLY"}
+
+
+def test_a_stack_is_deleted_whose_resources_are_gone(stack: Stack, client) -> None:
+    encryption = {"EncryptionConfiguration": {"S3Encryptions": [{"S3EncryptionMode": "SSE-S3"}]}}
+    stack.deploy(
+        {
+            "W": workflow(),
+            "C": {"Type": "AWS::Glue::SecurityConfiguration", "Properties": encryption},
+            "B": {"Type": "AWS::Budgets::Budget", "Properties": {"Budget": BUDGET}},
+        }
+    )
+    client("glue").delete_workflow(Name=stack.physical_id("W"))
+    client("glue").delete_security_configuration(Name=stack.physical_id("C"))
+    client("budgets").delete_budget(AccountId=ACCOUNT, BudgetName=stack.physical_id("B"))
+    assert stack.delete() == "DELETE_COMPLETE", stack.reasons()
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        (workflow(Nope=1), "#: extraneous key [Nope] is not permitted"),
+        ({"Type": "AWS::Glue::DataQualityRuleset", "Properties": {}}, "#: required key [Ruleset] not found"),
+        ({"Type": "AWS::Budgets::Budget", "Properties": {}}, "#: required key [Budget] not found"),
+        (
+            {"Type": "AWS::SageMaker::Pipeline", "Properties": {"RoleArn": "r", "Nope": 1}},
+            "#: required key [PipelineDefinition] not found; #: extraneous key [Nope] is not permitted",
+        ),
+    ],
+    ids=["workflow", "ruleset", "budget", "pipeline"],
+)
+def test_a_property_too_many_or_too_few_fails_the_resource(
+    stack: Stack, resource: dict[str, Any], reason: str
+) -> None:
+    assert stack.deploy({"R": resource}) == "ROLLBACK_COMPLETE"
+    assert f"Properties validation failed for resource R with message: {reason}" in stack.reasons()
+
+
 def test_an_alarm_on_metric_math_is_described_whole(stack: Stack, client) -> None:
     metrics = [
         {"Id": "ratio", "Expression": "IF(a > 0, 100 * b / a, 0)", "Label": "percent", "ReturnData": True},
@@ -259,6 +336,52 @@ def test_a_budget_tells_its_subscribers(stack: Stack, client) -> None:
     assert [item["Threshold"] for item in found] == [80]
     assert stack.deploy(budget(60)) == "UPDATE_COMPLETE"
     assert client("budgets").describe_budget(**name)["Budget"]["BudgetLimit"]["Amount"] == "60"
+
+
+def test_a_budget_of_another_name_is_a_new_one(stack: Stack, client) -> None:
+    budgets, names = client("budgets"), [f"test-{uuid.uuid4().hex[:8]}" for _ in range(2)]
+
+    def budget(name: str, **more: Any) -> dict[str, Any]:
+        properties = {"Budget": {**BUDGET, "BudgetName": name}, **more}
+        return {"B": {"Type": "AWS::Budgets::Budget", "Properties": properties}}
+
+    def known() -> list[str]:
+        found = budgets.describe_budgets(AccountId=ACCOUNT).get("Budgets", [])
+        return [it["BudgetName"] for it in found if it["BudgetName"] in names]
+
+    def own() -> dict[str, str]:
+        arn = f"arn:aws:budgets::{ACCOUNT}:budget/{names[0]}"
+        tags = budgets.list_tags_for_resource(ResourceARN=arn)["ResourceTags"]
+        return {tag["Key"]: tag["Value"] for tag in tags if not tag["Key"].startswith("aws:")}
+
+    stack.deploy(budget(names[0], ResourceTags=[{"Key": key, "Value": "1"} for key in "ab"]))
+    assert stack.deploy(budget(names[0], ResourceTags=[{"Key": "b", "Value": "2"}])) == "UPDATE_COMPLETE"
+    assert own() == {"b": "2"}
+    failing = {"F": {**workflow(Nope=1), "DependsOn": "B"}}
+    assert stack.deploy(budget(names[1]) | failing) == "UPDATE_ROLLBACK_COMPLETE"
+    assert (known(), stack.physical_id("B")) == (names[:1], names[0])
+    assert stack.deploy(budget(names[1])) == "UPDATE_COMPLETE"
+    assert (known(), stack.physical_id("B")) == (names[1:], names[1])
+
+
+def test_a_budget_without_a_name_is_replaced_with_its_notifications(stack: Stack, client) -> None:
+    def budget(threshold: int) -> dict[str, Any]:
+        notification = {
+            "Notification": {
+                "ComparisonOperator": "GREATER_THAN",
+                "NotificationType": "ACTUAL",
+                "Threshold": threshold,
+            },
+            "Subscribers": [{"Address": "a@example.org", "SubscriptionType": "EMAIL"}],
+        }
+        properties = {"Budget": BUDGET, "NotificationsWithSubscribers": [notification]}
+        return {"B": {"Type": "AWS::Budgets::Budget", "Properties": properties}}
+
+    stack.deploy(budget(80))
+    assert stack.deploy(budget(90)) == "UPDATE_COMPLETE"
+    name = {"AccountId": ACCOUNT, "BudgetName": stack.physical_id("B")}
+    found = client("budgets").describe_notifications_for_budget(**name)["Notifications"]
+    assert [item["Threshold"] for item in found] == [90]
 
 
 def test_a_stack_keeps_its_role_and_acts_with_it(stack: Stack, client, role) -> None:
