@@ -42,6 +42,7 @@ def install(cloud: Cloud) -> None:
         return await ours(method, path, headers, body, query)
 
     seams.service("glue", "AWSGlue", handle)
+    seams.replace(seams.glue, "_create_crawler", _by_name)
     seams.replace(seams.glue, "_create_trigger", _keeping(seams.glue._triggers, "EventBatchingCondition"))
     seams.replace(
         seams.glue, "_create_job", _keeping(seams.glue._jobs, "ExecutionProperty", "JobRunQueuingEnabled")
@@ -129,12 +130,14 @@ class Api:
         return {"Workflows": sorted(seams.glue._workflows)}
 
     def _create_ruleset(self, _caller: Caller, request: Request) -> Answer:
-        _only(request, "Name", "Ruleset", "Description")
-        name = request["Name"]
+        _only(request, "Name", "Ruleset", "Description", "Tags")
+        name, tags = request["Name"], request.pop("Tags", None)
         if name in quality.rulesets:
             raise ApiError("AlreadyExistsException", f"Data quality ruleset {name} already exists")
         _understood(request)
         quality.rulesets[name] = request | {"CreatedOn": time.time(), "LastModifiedOn": time.time()}
+        if tags:
+            seams.glue._tags[quality.ruleset_arn(name)] = tags
         return {"Name": name}
 
     def _get_ruleset(self, _caller: Caller, request: Request) -> Answer:
@@ -156,6 +159,7 @@ class Api:
     def _delete_ruleset(self, _caller: Caller, request: Request) -> Answer:
         quality.ruleset(request["Name"])
         del quality.rulesets[request["Name"]]
+        seams.glue._tags.pop(quality.ruleset_arn(request["Name"]), None)
         return None
 
     def _start_evaluation(self, caller: Caller, request: Request) -> Answer:
@@ -177,6 +181,15 @@ class Api:
                 {name: result[name] for name in names} for result in reversed(self.quality.results.values())
             ]
         }
+
+
+def _by_name(original: Callable[[Request], Any]) -> Callable[[Request], Any]:
+    """A crawler takes its role by its name, too: MiniStack checks an ARN."""
+
+    def create(request: Request) -> Any:
+        return original(request | {"Role": role_arn(request["Role"])} if request.get("Role") else request)
+
+    return create
 
 
 def _keeping(records: Any, *names: str) -> Callable[[Callable[[Request], Any]], Callable[[Request], Any]]:

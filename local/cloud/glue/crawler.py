@@ -32,16 +32,19 @@ _COUNTS = ("tablesCreated", "tablesUpdated", "partitionsCreated", "partitionsUpd
 _SUPPORTED: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], Any]] = {
     "targets other than S3": (lambda c: [kind for kind, of in c["Targets"].items() if of], ["S3Targets"]),
     "Classifiers": (lambda c: c.get("Classifiers") or [], []),
-    "RecrawlBehavior": (
+    "RecrawlPolicy.RecrawlBehavior": (
         lambda c: c.get("RecrawlPolicy", {}).get("RecrawlBehavior", "CRAWL_EVERYTHING"),
         "CRAWL_EVERYTHING",
     ),
-    "UpdateBehavior": (
+    "SchemaChangePolicy.UpdateBehavior": (
         lambda c: c.get("SchemaChangePolicy", {}).get("UpdateBehavior", "UPDATE_IN_DATABASE"),
         "UPDATE_IN_DATABASE",
     ),
-    "DeleteBehavior": (lambda c: c.get("SchemaChangePolicy", {}).get("DeleteBehavior"), "LOG"),
-    "TableGroupingPolicy": (
+    "SchemaChangePolicy.DeleteBehavior": (
+        lambda c: c.get("SchemaChangePolicy", {}).get("DeleteBehavior", "DEPRECATE_IN_DATABASE"),
+        "LOG",
+    ),
+    "Configuration.Grouping.TableGroupingPolicy": (
         lambda c: _configuration(c).get("Grouping", {}).get("TableGroupingPolicy"),
         "CombineCompatibleSchemas",
     ),
@@ -67,11 +70,12 @@ class CrawlError(Exception):
 def start(of: Work, name: str, ended: Callable[[str], None] = lambda _: None) -> None:
     """Begin a crawl; `ended` is told SUCCEEDED, FAILED or CANCELLED when it is over and the crawler is READY."""
     crawler = known(name)
-    for setting, (given, supported) in _SUPPORTED.items():
-        if (value := given(crawler)) != supported:
-            raise ApiError(
-                "InvalidInputException", f"{setting}: {value!r} is unsupported in the embedded cloud."
-            )
+    if beyond := [
+        f"{setting}: {value!r} is unsupported in the embedded cloud, set {supported!r}."
+        for setting, (given, supported) in _SUPPORTED.items()
+        if (value := given(crawler)) != supported
+    ]:
+        raise ApiError("InvalidInputException", " ".join(beyond))
     with _starting:
         if crawler["State"] != "READY":
             raise ApiError("CrawlerRunningException", f"Crawler with name {name} has already started")

@@ -1,7 +1,7 @@
-"""The part of DQDL that `pipeline/rules.py` writes, as predicates of one column each.
+"""The part of DQDL that `pipeline/rules.py` writes, as predicates of one column each: `FORMS`.
 
-`ColumnExists "c"`, `Completeness "c" >= s`, `ColumnValues "c" in ["a", …] with threshold >= s`, and `CustomSql` with the
-one query that averages limits of a number. Any other rule is an error, never a rule that passes unseen.
+The query of `CustomSql` has one limit (`>=` or `<=`) of a number or more. Any other rule is an error, never one that
+passes unseen.
 Source: "Data Quality Definition Language (DQDL) reference", AWS Glue User Guide.
 """
 
@@ -22,11 +22,17 @@ _VALUES = re.compile(rf'ColumnValues "([^"]+)" in (\[[^\]]*\]) with threshold >=
 _QUERY = r"select avg\(case when (.+) then 1\.0 else 0\.0 end\) from primary"
 _SQL = re.compile(rf'CustomSql "{_QUERY}" >= ({_NUMBER})')
 _LIMIT = re.compile(rf"cast\(`([^`]+)` as double\) (>=|<=) ({_NUMBER})")
+FORMS = (
+    'ColumnExists "c"',
+    'Completeness "c" >= s',
+    'ColumnValues "c" in ["a", "b"] with threshold >= s',
+    'CustomSql "select avg(case when cast(`c` as double) >= n and … then 1.0 else 0.0 end) from primary" >= s',
+)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {">=": operator.ge, "<=": operator.le}
 
 
 class DqdlError(Exception):
-    """A rule beyond the supported part of DQDL; the message is the rule."""
+    """A rule beyond the supported part of DQDL; the message is the rule, and what is supported."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,4 +83,4 @@ def _rule(text: str) -> Rule:
         if all(limits) and len(columns) == 1:
             bounds = tuple((limit[2], float(limit[3])) for limit in limits if limit)
             return Rule(text, "CustomSql", columns.pop(), float(found[2]), limits=bounds)
-    raise DqdlError(f"unsupported in the embedded cloud: {text}")
+    raise DqdlError(f"unsupported in the embedded cloud: {text}; a rule is one of: {'; '.join(FORMS)}")

@@ -36,19 +36,24 @@ class InferError(Exception):
 
 
 def infer(s3: Any, path: str, exclusions: Sequence[str]) -> dict[str, Any] | None:
-    """The table that the objects below `path` make, or None if there is none of them.
+    """The table that the objects in the folder `path` make, or the one object of that name; None without any.
 
     An object that no classifier knows is left out, and named in `left_out`: a record of poison, alone in its object,
     must not keep the rest from its table. `InferError` if all are such, or two are of different formats.
     """
     bucket, _, prefix = path.removeprefix("s3://").partition("/")
+    folder = prefix if prefix.endswith("/") or not prefix else f"{prefix}/"
     excluded = [re.compile(pattern(glob)) for glob in exclusions]
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     objects = [
         (item["Key"], item["Size"])
         for page in pages
         for item in page.get("Contents", [])
-        if item["Size"] and not any(match.fullmatch(item["Key"].removeprefix(prefix)) for match in excluded)
+        if item["Size"]
+        and (
+            item["Key"] == prefix or item["Key"].startswith(folder)
+        )  # not a folder whose name only begins so
+        and not any(match.fullmatch(item["Key"][len(folder) :]) for match in excluded)
     ]
     if not objects:
         return None
@@ -65,11 +70,11 @@ def infer(s3: Any, path: str, exclusions: Sequence[str]) -> dict[str, Any] | Non
     for key, other in zip((key for key, _ in objects), found, strict=True):
         if any(other[name] != first[name] for name in ("format", "compressed", "delimiter")):
             raise InferError(f"s3://{bucket}/{key} is of another format than s3://{bucket}/{objects[0][0]}")
-    keys, partitions = folders([key.removeprefix(prefix) for key, _ in objects])
+    keys, partitions = folders([key[len(folder) :] for key, _ in objects])
     size = sum(size for _, size in objects)
     average = max(1, round(sum(part["average"] for part in found) / len(found)))
     return {
-        "path": path,
+        "path": path if objects[0][0] == prefix else f"s3://{bucket}/{folder}",
         "format": first["format"],
         "compressed": first["compressed"],
         "delimiter": first["delimiter"],

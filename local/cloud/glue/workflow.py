@@ -85,8 +85,9 @@ class Workflows:
     def stop(self, name: str, run_id: str) -> None:
         """Ask a run's jobs and crawlers to end, and start no other."""
         with self._lock:
+            known_run(name, run_id)
             run = self._runs.get(run_id)
-            if run is None or run.record["Name"] != name:
+            if run is None:
                 raise ApiError("IllegalWorkflowStateException", f"Workflow run {run_id} is not running")
             run.record["Status"] = "STOPPING"
             for (kind, action), job_run in list(run.running.items()):

@@ -107,6 +107,26 @@ def test_an_empty_folder_is_no_table(s3) -> None:
     assert infer.infer(s3, "s3://raw/batch/", ["_*"]) is None
 
 
+@pytest.mark.parametrize("path", ["s3://raw/t", "s3://raw/t/"])
+def test_a_folder_is_meant_with_and_without_its_slash(s3, path: str) -> None:
+    s3.put_object(Bucket="raw", Key="t/month=1/a.csv", Body=b"a,b\n1,x\n")
+    s3.put_object(Bucket="raw", Key="t2/a.json", Body=b"{}")
+    found = infer.infer(s3, path, ["_*"])
+    assert found
+    assert (found["path"], found["keys"], found["objects"]) == ("s3://raw/t/", ["month"], 1)
+    assert found["partitions"] == [{"values": ["1"], "folder": "month=1/"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "location"), [("s3://raw", "s3://raw/"), ("s3://raw/a.csv", "s3://raw/a.csv")]
+)
+def test_a_bucket_is_a_folder_and_an_object_a_table(s3, path: str, location: str) -> None:
+    s3.put_object(Bucket="raw", Key="a.csv", Body=b"a,b\n1,x\n")
+    found = infer.infer(s3, path, [])
+    assert found
+    assert (found["path"], found["keys"], found["objects"]) == (location, [], 1)
+
+
 def test_parquet_is_read_by_its_footer(s3) -> None:
     stamp = pa.array([0], pa.timestamp("us"))
     body = parquet(Time=stamp, name=["x"], n=pa.array([1], pa.int32()), parts=[[1.5]])

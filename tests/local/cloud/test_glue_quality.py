@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from local.cloud.glue import dqdl, judge
+from local.cloud.place import ROOT
 from pipeline.rules import dqdl as ruleset
 from pipeline.schema import load
 
@@ -45,6 +46,12 @@ def test_a_rule_beyond_the_subset_is_an_error_that_names_it(rule: str) -> None:
     with pytest.raises(dqdl.DqdlError, match="unsupported in the embedded cloud: ") as error:
         dqdl.parse(f"Rules = [ {rule} ]")
     assert rule in str(error.value)
+    assert all(form in str(error.value) for form in dqdl.FORMS)
+
+
+def test_the_document_names_the_subset() -> None:
+    document = (ROOT / "docs/embedded-cloud.md").read_text()
+    assert [form for form in dqdl.FORMS if form not in document] == []
 
 
 @pytest.mark.parametrize(

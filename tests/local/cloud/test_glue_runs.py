@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud import lifecycle
-from local.cloud.place import ACCOUNT, REGION, Place
+from local.cloud.place import ACCOUNT, REGION, ROOT, Place
 from tests.local.cloud.test_resources import Stack, stack
 from tests.support.trust import trust
 
@@ -145,7 +145,8 @@ def when(state: str, *after: str, then: str, logical: str = "AND") -> dict[str, 
 
 def test_a_second_crawl_updates_the_table_and_adds_the_partition(here: Here) -> None:
     here.put("t/day=1/a.csv", "a,b\n1,x\n")
-    crawler = here.crawler("t/", TablePrefix="p_")
+    here.put("t2/a.csv", "c,d\n1,x\n")
+    crawler = here.crawler("t", TablePrefix="p_")
     here.glue.start_crawler(Name=crawler)
     assert here.crawled(crawler)["Status"] == "SUCCEEDED"
     here.put("t/day=2/b.csv", "a,b\n1.5,x\n")
@@ -215,8 +216,30 @@ def test_a_crawler_starts_once_and_can_be_stopped(here: Here) -> None:
 def test_a_crawler_that_asks_for_more_does_not_start(here: Here) -> None:
     policy = {"UpdateBehavior": "LOG", "DeleteBehavior": "LOG"}
     crawler = here.crawler("t/", SchemaChangePolicy=policy)
-    with pytest.raises(ClientError, match="UpdateBehavior: 'LOG' is unsupported in the embedded cloud"):
+    with pytest.raises(
+        ClientError,
+        match="UpdateBehavior: 'LOG' is unsupported in the embedded cloud, set 'UPDATE_IN_DATABASE'",
+    ):
         here.glue.start_crawler(Name=crawler)
+
+
+def test_a_crawler_of_defaults_is_told_all_that_it_must_set(here: Here) -> None:
+    crawler = here.crawler("t/", SchemaChangePolicy={}, Configuration="")
+    with pytest.raises(ClientError) as refused:
+        here.glue.start_crawler(Name=crawler)
+    message = str(refused.value)
+    assert "SchemaChangePolicy.DeleteBehavior: 'DEPRECATE_IN_DATABASE' is unsupported" in message
+    assert "set 'LOG'." in message
+    assert "Configuration.Grouping.TableGroupingPolicy: None is unsupported" in message
+    assert "set 'CombineCompatibleSchemas'." in message
+
+
+def test_a_crawler_takes_its_role_by_its_name(here: Here) -> None:
+    role = here.role().rpartition("/")[2]
+    crawler = here.glue.get_crawler(Name=here.crawler("t", Role=role))["Crawler"]
+    assert crawler["Role"].endswith(role)
+    with pytest.raises(ClientError, match="cannot be found"):
+        here.crawler("t", Role="nobody")
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -295,6 +318,52 @@ def test_one_run_at_a_time_and_a_stop_ends_it(here: Here) -> None:
     assert [run["JobRunId"] for run in stopped["SuccessfulSubmissions"]] == [run_id]
     assert stopped["Errors"][0]["ErrorDetail"]["ErrorCode"] == "EntityNotFoundException"
     assert here.ended(job)[0]["JobRunState"] == "STOPPED"
+
+
+# What became of two runs of a job whose script is ended in each way: their seconds, their states, and the events.
+ENDS = """
+import contextlib, json, pathlib, tempfile
+from unittest import mock
+from local import spark
+from local.cloud import events, roles, seams
+from local.cloud.glue import jobruns
+
+@contextlib.contextmanager
+def folder():
+    with tempfile.TemporaryDirectory() as path:
+        yield pathlib.Path(path)
+
+def ends(ended_by):
+    seconds = []
+    def run(*_arguments, limits, **_more):
+        seconds.append(limits.seconds)
+        raise spark.SparkJobError("ended", ended_by)
+    job = {"Name": ended_by, "Role": "r", "Timeout": 7, "MaxRetries": 1}
+    seams.glue._jobs[ended_by] = job | {"Command": {"Name": "glueetl", "ScriptLocation": "s3://bucket/s.py"}}
+    with mock.patch.object(spark, "run", run), mock.patch.object(events, "emit") as emit:
+        jobruns.start(work, {"JobName": ended_by})
+        jobruns.start(work, {"JobName": ended_by, "Timeout": 2})
+    states = [run["JobRunState"] for run in jobruns.runs(ended_by)]
+    return seconds, states, [(call.args[2]["state"], call.args[2]["severity"]) for call in emit.call_args_list]
+
+work = mock.MagicMock(folder=folder, start=lambda _name, target, *arguments: target(*arguments))
+work.environment.return_value = {}
+work.ending.is_set.return_value = False
+roles.assume = mock.MagicMock()
+print(json.dumps([ends(ended_by) for ended_by in ("time limit", "stop request", "itself")]))
+"""
+
+
+def test_a_run_ends_at_its_own_time_limit_and_only_a_failed_one_is_tried_again(tmp_path: Path) -> None:
+    paths = dict.fromkeys(("HOME", "TMPDIR", "STATE_DIR", "S3_DATA_DIR"), str(tmp_path))
+    ran = subprocess.run(
+        [lifecycle.PYTHON, "-c", ENDS], cwd=ROOT, env=paths, capture_output=True, text=True, check=True
+    )
+    assert json.loads(ran.stdout.splitlines()[-1]) == [
+        [[420, 120], ["TIMEOUT"] * 2, [["TIMEOUT", "WARN"]] * 2],
+        [[420, 120], ["STOPPED"] * 2, [["STOPPED", "INFO"]] * 2],
+        [[420, 420, 120, 120], ["FAILED"] * 4, [["FAILED", "ERROR"]] * 4],
+    ]
 
 
 def test_a_job_ends_with_its_cloud(tmp_path: Path) -> None:
@@ -393,17 +462,28 @@ def test_what_nobody_answers_is_unsupported(here: Here, operation: str) -> None:
 
 
 def test_cloudformation_creates_changes_and_deletes_a_ruleset(here: Here, stack: Stack) -> None:
-    def ruleset(rule: str, **more: str) -> dict[str, Any]:
-        properties = {"Ruleset": f"Rules = [ {rule} ]", "Tags": {"a": "b"}, **more}
+    def ruleset(rule: str, **more: Any) -> dict[str, Any]:
+        properties = {"Ruleset": f"Rules = [ {rule} ]", **more}
         return {"Ruleset": {"Type": "AWS::Glue::DataQualityRuleset", "Properties": properties}}
 
-    assert stack.deploy(ruleset('ColumnExists "a"', Description="one")) == "CREATE_COMPLETE"
+    def tags() -> dict[str, str]:
+        arn = f"arn:aws:glue:{REGION}:{ACCOUNT}:dataQualityRuleset/{name}"
+        told: dict[str, str] = here.glue.get_tags(ResourceArn=arn)["Tags"]
+        return told
+
+    first = ruleset('ColumnExists "a"', Description="one", Tags={"a": "b", "c": "d"})
+    assert stack.deploy(first) == "CREATE_COMPLETE"
     name = stack.physical_id("Ruleset")
+    assert tags().items() >= {"a": "b", "c": "d", "aws:cloudformation:stack-name": stack.name}.items()
     assert here.glue.get_data_quality_ruleset(Name=name)["Description"] == "one"
-    assert stack.deploy(ruleset('ColumnExists "b"', Description="two")) == "UPDATE_COMPLETE"
+    assert stack.deploy(ruleset('ColumnExists "b"', Description="two", Tags={"a": "e"})) == "UPDATE_COMPLETE"
     found = here.glue.get_data_quality_ruleset(Name=name)
     assert (found["Ruleset"], found["Description"]) == ('Rules = [ ColumnExists "b" ]', "two")
+    assert tags()["a"] == "e"
+    assert "c" not in tags()
     assert name in [it["Name"] for it in here.glue.list_data_quality_rulesets()["Rulesets"]]
+    assert stack.deploy(ruleset('ColumnExists "b"')) == "UPDATE_COMPLETE"
+    assert not here.glue.get_data_quality_ruleset(Name=name).get("Description")
     here.glue.delete_data_quality_ruleset(Name=name)
     assert stack.delete() == "DELETE_COMPLETE"
 
@@ -419,6 +499,7 @@ def test_triggers_fire_by_their_predicates(here: Here) -> None:
         when("SUCCEEDED", good, bad, then=never),
         when("SUCCEEDED", good, bad, then=either, logical="ANY"),
         when("SUCCEEDED", good, either, then=both),
+        DefaultRunProperties={"why": "default", "more": "default"},
     )
     run_id = here.glue.start_workflow_run(Name=workflow, RunProperties={"why": "test"})["RunId"]
     run = here.over(workflow)
@@ -432,7 +513,7 @@ def test_triggers_fire_by_their_predicates(here: Here) -> None:
     assert here.glue.get_job_runs(JobName=never)["JobRuns"] == []
     arguments = here.glue.get_job_runs(JobName=both)["JobRuns"][0]["Arguments"]
     assert arguments["--WORKFLOW_RUN_ID"] == run_id
-    assert run["WorkflowRunProperties"] == {"why": "test"}
+    assert run["WorkflowRunProperties"] == {"why": "test", "more": "default"}
     assert workflow in here.glue.list_workflows()["Workflows"]
     last = here.glue.get_workflow(Name=workflow)["Workflow"]["LastRun"]
     assert last["WorkflowRunId"] == run_id
@@ -448,6 +529,25 @@ def test_a_stopped_workflow_ends_its_job_and_starts_no_other(here: Here) -> None
     run = here.over(workflow)
     assert (run["Status"], run["Statistics"]["StoppedActions"]) == ("STOPPED", 1)
     assert here.glue.get_job_runs(JobName=after)["JobRuns"] == []
+
+
+def test_a_stopped_workflow_stops_its_crawler(here: Here) -> None:
+    here.put("t/a.csv", "a,b\n1,x\n")
+    crawler = here.crawler("t/")
+    workflow = here.workflow({"Type": "ON_DEMAND", "Actions": [{"CrawlerName": crawler}]})
+    run_id = here.glue.start_workflow_run(Name=workflow)["RunId"]
+    here.glue.stop_workflow_run(Name=workflow, RunId=run_id)
+    assert here.crawled(crawler)["Status"] == "CANCELLED"
+    run = here.over(workflow)
+    assert (run["Status"], run["Statistics"]["StoppedActions"]) == ("STOPPED", 1)
+    with pytest.raises(ClientError, match="IllegalWorkflowStateException"):
+        here.glue.stop_workflow_run(Name=workflow, RunId=run_id)
+
+
+def test_a_run_of_nothing_known_is_not_stopped(here: Here) -> None:
+    for name in ("nothing", here.workflow()):
+        with pytest.raises(ClientError, match="EntityNotFoundException"):
+            here.glue.stop_workflow_run(Name=name, RunId="wr_0")
 
 
 @pytest.fixture
