@@ -36,6 +36,31 @@ _KEY_USES = {
     "sqs:SendMessage": ("kms:GenerateDataKey", "kms:Decrypt"),
     "sns:Publish": ("kms:GenerateDataKey", "kms:Decrypt"),
 }
+# A batch needs the permission of its single action ("Amazon SQS API permissions", "Amazon SNS API permissions").
+_BATCHES = {
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sns:PublishBatch": "sns:Publish",
+}
+# Who hands a role to a service, and where the request names the role: there "Actions, resources, and condition keys"
+# of the service wants iam:PassRole. CloudFormation's role is a condition key; SageMaker's operations ask themselves.
+_PASSES = {
+    "events:PutTargets": ("Targets.RoleArn",),
+    "firehose:CreateDeliveryStream": (
+        "ExtendedS3DestinationConfiguration.RoleARN",
+        "KinesisStreamSourceConfiguration.RoleARN",
+    ),
+    "firehose:UpdateDestination": ("ExtendedS3DestinationUpdate.RoleARN",),
+    "glue:CreateCrawler": ("Role",),
+    "glue:CreateJob": ("Role",),
+    "glue:UpdateCrawler": ("Role",),
+    "glue:UpdateJob": ("JobUpdate.Role",),
+    "lambda:CreateFunction": ("Role",),
+    "lambda:UpdateFunctionConfiguration": ("Role",),
+    "scheduler:CreateSchedule": ("Target.RoleArn",),
+    "scheduler:UpdateSchedule": ("Target.RoleArn",),
+}
 # How each service names a refusal of the key: S3 says AccessDenied.
 _KEY_ERRORS = {
     "kinesis": "KMSAccessDeniedException",
@@ -54,8 +79,12 @@ _GLUE_KINDS = {
 # Logs checks these on the stream; the group's own ARN does not match a policy on `<group>:*`.
 _LOG_STREAM_ACTIONS = {"CreateLogStream", "DeleteLogStream", "GetLogEvents", "PutLogEvents"}
 
+_SSE, _SSE_KEY = "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id"
+
 # A part of a multipart upload is written: S3 must read what it wrote ("Multipart upload API and permissions").
 _multipart: contextvars.ContextVar[bool] = contextvars.ContextVar("multipart", default=False)
+# The roles that the request hands to its service.
+_passed: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("passed", default=())
 # The action behind the one that was called, when that is what was refused.
 _refused: contextvars.ContextVar[tuple[str, str] | None] = contextvars.ContextVar("refused", default=None)
 
@@ -65,7 +94,9 @@ def install(cloud: Cloud) -> None:
     recorder = decisions.Recorder(cloud.place.folder / decisions.FILE)
     cloud.closing.callback(recorder.close)
     seams.replace(seams.iam_evaluator, "enforce", lambda original: _enforcer(original, recorder))
+    seams.replace(seams.iam_actions, "extract_iam_action", _actions)
     seams.replace(seams.iam_actions, "extract_resource_arn", _resources)
+    seams.replace(seams.iam_actions, "s3_service_context", _encryption)
     seams.replace(seams.iam_actions, "request_tag_context", _conditions)
     seams.replace(seams.iam_actions, "access_denied_response", _refusals)
     seams.replace(seams.lambda_svc, "_emit_lambda_logs", _logging)
@@ -122,12 +153,15 @@ def _enforcer(original: Function, recorder: decisions.Recorder) -> Function:
 def _implied(action: str, resource: str, context: Context) -> Iterator[tuple[str, str, Context]]:
     service = action.partition(":")[0]
     for needed in _KEY_USES.get(action, ()):
-        if key := _key(service, resource, context):
+        if key := _key(action, resource, context):
             yield needed, key, {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
-    if action == "s3:PutObject" and _multipart.get() and (key := _key(service, resource, context)):
+    if action == "s3:PutObject" and _multipart.get() and (key := _key(action, resource, context)):
         yield "kms:Decrypt", key, {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"}
     if role := context.get("cloudformation:RoleArn"):
         yield "iam:PassRole", role, {"iam:PassedToService": "cloudformation.amazonaws.com"}
+    if action in _PASSES:
+        for role in _passed.get():
+            yield "iam:PassRole", role, {"iam:PassedToService": f"{service}.amazonaws.com"}
     kind, *names = resource.partition(f":glue:{REGION}:{ACCOUNT}:")[2].split("/")
     # "Specifying AWS Glue resource ARNs": what is done to a table is done to its database and to the catalog, too.
     if kind == "table":
@@ -144,18 +178,18 @@ def _tags(resource: str) -> Context:
     return {f"aws:ResourceTag/{name}": value for name, value in tags.items()}
 
 
-def _key(service: str, resource: str, context: Context) -> str | None:
-    """The ARN of the customer's key that encrypts a resource; None if there is none."""
+def _key(action: str, resource: str, context: Context) -> str | None:
+    """The ARN of the customer's key that encrypts what an action reads or writes; None if there is none."""
+    service = action.partition(":")[0]
     name = resource.rpartition(":")[2].removeprefix("stream/")
     if service == "s3":
         bucket, _, path = name.partition("/")
-        if context.get("s3:x-amz-server-side-encryption") == "AES256":
-            return None
-        stored = seams.s3._buckets.get(bucket, {}).get("objects", {}).get(path)
-        reads = stored is not None and "s3:x-amz-server-side-encryption" not in context
-        headers = seams.s3._stored_sse_headers(stored) if reads else {}
-        headers = headers or seams.s3._bucket_default_sse_headers(bucket)
-        key = headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+        if action == "s3:PutObject":
+            headers = {name: context[f"s3:{name}"] for name in (_SSE, _SSE_KEY) if f"s3:{name}" in context}
+        else:
+            stored = seams.s3._buckets.get(bucket, {}).get("objects", {}).get(path)
+            headers = seams.s3._stored_sse_headers(stored) if stored else {}
+        key = (headers or seams.s3._bucket_default_sse_headers(bucket)).get(_SSE_KEY)
     elif service == "kinesis":
         key = seams.kinesis._streams.get(name, {}).get("KeyId")
     elif service == "sqs":
@@ -167,6 +201,14 @@ def _key(service: str, resource: str, context: Context) -> str | None:
 
 
 # --- requests --------------------------------------------------------------------------------------------------------
+
+
+def _actions(original: Function) -> Function:
+    def extract_iam_action(*request: Any) -> str | None:
+        action: str | None = original(*request)
+        return _BATCHES.get(action, action) if action else None
+
+    return extract_iam_action
 
 
 def _resources(original: Function) -> Function:
@@ -183,12 +225,25 @@ def _resources(original: Function) -> Function:
         found: str = original(service, method, path, headers, body, query_params, region, account_id)
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
         if service == "glue":
-            return _glue_resource(operation, json.loads(body or b"{}"))
+            return _glue_resource(operation, _request(body))
+        if service == "kinesis" and operation == "GetRecords":
+            # The iterator is of a stream, whichever the request names beside it.
+            iterator = seams.kinesis._shard_iterators.get(str(_request(body).get("ShardIterator")))
+            return str(iterator["stream_arn"]) if iterator else found
         if service == "logs" and operation in _LOG_STREAM_ACTIONS:
-            return f"{found}:log-stream:{json.loads(body or b'{}').get('logStreamName', '')}"
+            return f"{found}:log-stream:{_request(body).get('logStreamName', '')}"
         return found
 
     return extract_resource_arn
+
+
+def _request(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request; what is none names no resource, and the service refuses it later."""
+    try:
+        request = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return request if isinstance(request, dict) else {}
 
 
 def _glue_resource(operation: str, request: dict[str, Any]) -> str:
@@ -215,9 +270,35 @@ def _glue(resource: str) -> str:
     return f"arn:aws:glue:{REGION}:{ACCOUNT}:{resource}"
 
 
+def _encryption(original: Function) -> Function:
+    def s3_service_context(
+        iam_action: str, query_params: dict[str, Any], path: str = "", headers: dict[str, str] | None = None
+    ) -> Context:
+        found: Context = dict(original(iam_action, query_params, path, headers))
+        if f"s3:{_SSE}" in found:  # a part of an upload has the upload's
+            upload = seams.s3._multipart_uploads.get((query_params.get("uploadId") or [""])[0])
+            if key := (upload["preserved_headers"] if upload else headers or {}).get(_SSE_KEY):
+                found[f"s3:{_SSE_KEY}"] = key
+        return found
+
+    return s3_service_context
+
+
+def _roles(action: str, body: bytes) -> Iterator[str]:
+    """The ARNs of the roles that a request hands to its service."""
+    for path in _PASSES.get(action, ()):
+        found: list[Any] = [_request(body)]
+        for name in path.split("."):
+            listed = [inner for outer in found for inner in (outer if isinstance(outer, list) else [outer])]
+            found = [outer[name] for outer in listed if isinstance(outer, dict) and outer.get(name)]
+        for role in map(str, found):
+            yield role if role.startswith("arn:") else f"arn:aws:iam::{ACCOUNT}:role/{role}"
+
+
 def _conditions(original: Function) -> Function:
     def request_tag_context(service: str, iam_action: str, body: bytes, params: dict[str, Any]) -> Context:
         found: Context = dict(original(service, iam_action, body, params))
+        _passed.set(tuple(_roles(iam_action, body)))
         _multipart.set(service == "s3" and bool({"uploads", "uploadId"} & params.keys()))
         if service == "cloudformation" and params.get("RoleARN"):
             found["cloudformation:RoleArn"] = params["RoleARN"][0]

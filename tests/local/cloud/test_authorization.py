@@ -1,5 +1,6 @@
 """A call by a role is denied here as AWS denies it: by its own action, and by what the action needs beyond itself."""
 
+import functools
 import io
 import itertools
 import json
@@ -15,7 +16,17 @@ from botocore.exceptions import ClientError
 from local.cloud import decisions
 from local.cloud.place import ACCOUNT, REGION, Place
 
+
+def packed(code: str) -> bytes:
+    """The archive of a function with this code in f.py."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("f.py", code)
+    return archive.getvalue()
+
+
 NUMBERS = itertools.count()
+PACKED = packed("def handler(event, context):\n    print('it ran')\n")
 Statements = dict[str, Any]
 
 
@@ -272,6 +283,96 @@ class TestUpdateStack:
         assert f"is not authorized to perform: iam:PassRole on resource: {update_role}" in message
 
 
+ROLE_TAKERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
+    "lambda:CreateFunction": (
+        "lambda",
+        lambda aws, name, role: aws.create_function(
+            FunctionName=name, Role=role, Runtime="python3.11", Handler="f.handler", Code={"ZipFile": PACKED}
+        ),
+    ),
+    "lambda:UpdateFunctionConfiguration": (
+        "lambda",
+        lambda aws, _, role: aws.update_function_configuration(FunctionName="known", Role=role),
+    ),
+    "events:PutTargets": (
+        "events",
+        lambda aws, _, role: aws.put_targets(
+            Rule="known",
+            Targets=[
+                {"Id": "a", "Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"},
+                {"Id": "b", "Arn": f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:pipeline/p", "RoleArn": role},
+            ],
+        ),
+    ),
+    "glue:CreateCrawler": (
+        "glue",
+        lambda aws, name, role: aws.create_crawler(
+            Name=name, Role=role, DatabaseName="d", Targets={"S3Targets": [{"Path": "s3://nowhere/"}]}
+        ),
+    ),
+    "glue:CreateJob": (
+        "glue",
+        lambda aws, name, role: aws.create_job(
+            Name=name,
+            Role=role.rpartition("/")[2],
+            Command={"Name": "glueetl", "ScriptLocation": "s3://n/x.py"},
+        ),
+    ),
+    "glue:UpdateJob": (
+        "glue",
+        lambda aws, _, role: aws.update_job(
+            JobName="known",
+            JobUpdate={"Role": role, "Command": {"Name": "glueetl", "ScriptLocation": "s3://n/x.py"}},
+        ),
+    ),
+    "firehose:CreateDeliveryStream": (
+        "firehose",
+        lambda aws, name, role: aws.create_delivery_stream(
+            DeliveryStreamName=name,
+            ExtendedS3DestinationConfiguration={"RoleARN": role, "BucketARN": "arn:aws:s3:::nowhere"},
+        ),
+    ),
+    "scheduler:CreateSchedule": (
+        "scheduler",
+        lambda aws, name, role: aws.create_schedule(
+            Name=name,
+            ScheduleExpression="rate(1 day)",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q", "RoleArn": role},
+        ),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def known(client) -> None:
+    """A rule, a job and a function that take a role, and a database."""
+    everyone = {
+        "Effect": "Allow",
+        "Action": "sts:AssumeRole",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+    }
+    role = client("iam").create_role(
+        RoleName="known", AssumeRolePolicyDocument=json.dumps({"Statement": [everyone]})
+    )["Role"]["Arn"]
+    client("events").put_rule(Name="known", ScheduleExpression="rate(1 day)", State="DISABLED")
+    for action in ("lambda:CreateFunction", "glue:CreateJob"):
+        service, call = ROLE_TAKERS[action]
+        call(client(service), "known", role)
+
+
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("action", ROLE_TAKERS)
+def test_who_hands_a_role_to_a_service_must_be_able_to_pass_it(acting, role, action) -> None:
+    (service, call), passed = ROLE_TAKERS[action], role()
+    code, message = refusal(lambda: call(acting(service, allow(action)), f"tried-{next(NUMBERS)}", passed))
+    assert code.startswith("AccessDenied")
+    assert f"is not authorized to perform: iam:PassRole on resource: {passed}" in message
+    to_service = {"StringEquals": {"iam:PassedToService": f"{service}.amazonaws.com"}}
+    passing = allow("iam:PassRole", passed, condition=to_service)
+    call(acting(service, allow(action), passing), f"tried-{next(NUMBERS)}", passed)
+
+
 class TestKeys:
     """Encrypted data needs its key, for the caller itself."""
 
@@ -298,6 +399,62 @@ class TestKeys:
         s3.put_object(Bucket=bucket, Key="k", Body=b"x")
         assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"x"
 
+    @pytest.mark.parametrize("kind", ["bucket", "encrypted"])
+    def test_the_key_that_a_request_names_counts_not_the_buckets(self, acting, client, request, kind) -> None:
+        name, named = request.getfixturevalue(kind), client("kms").create_key()["KeyMetadata"]["Arn"]
+        given = {"Bucket": name, "Key": "k", "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": named}
+        code, message = refusal(lambda: acting("s3", self.objects(name)).put_object(**given))
+        assert (code, f"kms:GenerateDataKey on resource: {named}" in message) == ("AccessDenied", True)
+        s3 = acting("s3", self.objects(name), allow(["kms:GenerateDataKey", "kms:Decrypt"], named))
+        s3.put_object(**given, Body=b"x")
+        assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
+        upload = s3.create_multipart_upload(**given)["UploadId"]
+        part = {"Bucket": name, "Key": "k", "UploadId": upload, "PartNumber": 1, "Body": b"x"}
+        s3.upload_part(**part)
+        without = acting("s3", self.objects(name))
+        assert f"resource: {named}" in refusal(lambda: without.upload_part(**part))[1]
+
+    def test_the_key_that_a_request_names_is_a_condition_key(self, acting, bucket, key) -> None:
+        names = {"StringEquals": {"s3:x-amz-server-side-encryption-aws-kms-key-id": key}}
+        put = allow("s3:PutObject", f"arn:aws:s3:::{bucket}/*", condition=names)
+        s3 = acting("s3", put, allow("kms:GenerateDataKey", key))
+        s3.put_object(Bucket=bucket, Key="k", ServerSideEncryption="aws:kms", SSEKMSKeyId=key)
+        assert "s3:PutObject" in refusal(lambda: s3.put_object(Bucket=bucket, Key="k"))[1]
+
+    def test_a_request_for_s3s_own_key_needs_none(self, acting, encrypted) -> None:
+        acting("s3", self.objects(encrypted)).put_object(
+            Bucket=encrypted, Key="k", ServerSideEncryption="AES256"
+        )
+
+    def test_an_object_is_written_with_the_buckets_key_whatever_it_replaces(
+        self, acting, client, encrypted, key
+    ) -> None:
+        client("s3").put_object(Bucket=encrypted, Key="k", ServerSideEncryption="AES256")
+        s3 = acting("s3", self.objects(encrypted))
+        assert s3.get_object(Bucket=encrypted, Key="k")["Body"].read() == b""
+        message = refusal(lambda: s3.put_object(Bucket=encrypted, Key="k"))[1]
+        assert f"kms:GenerateDataKey on resource: {key}" in message
+
+    def test_records_are_read_with_the_rights_on_the_iterators_stream(self, acting, client, key) -> None:
+        streams = [f"tried-{next(NUMBERS)}" for _ in range(2)]
+        arns = [f"arn:aws:kinesis:{REGION}:{ACCOUNT}:stream/{name}" for name in streams]
+        for name in streams:
+            client("kinesis").create_stream(StreamName=name, ShardCount=1)
+        client("kinesis").start_stream_encryption(StreamName=streams[0], EncryptionType="KMS", KeyId=key)
+        iterator = client("kinesis").get_shard_iterator(
+            StreamName=streams[0], ShardId="shardId-000000000000", ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        read, other = (allow("kinesis:GetRecords", arn) for arn in arns)
+        decrypt = allow("kms:Decrypt", key)
+        reader = acting("kinesis", read, decrypt)
+        assert reader.get_records(ShardIterator=iterator)["Records"] == []
+        code, message = refusal(lambda: acting("kinesis", read).get_records(ShardIterator=iterator))
+        assert (code, "kms:Decrypt" in message) == ("KMSAccessDeniedException", True)
+        stranger = acting("kinesis", other, decrypt)
+        for given in ({}, {"StreamARN": arns[1]}):
+            call = functools.partial(stranger.get_records, ShardIterator=iterator, **given)
+            assert f"kinesis:GetRecords on resource: {arns[0]}" in refusal(call)[1]
+
     def test_an_encrypted_stream_needs_the_key(self, acting, client, key) -> None:
         client("kinesis").create_stream(StreamName="encrypted", ShardCount=1)
         client("kinesis").start_stream_encryption(StreamName="encrypted", EncryptionType="KMS", KeyId=key)
@@ -315,9 +472,36 @@ class TestKeys:
         uses = allow(["kms:Decrypt", "kms:GenerateDataKey"], key)
         acting("sqs", allow("sqs:SendMessage"), uses).send_message(QueueUrl=queue, MessageBody="m")
         acting("sns", allow("sns:Publish"), uses).publish(TopicArn=topic, Message="m")
-        sqs, sns = acting("sqs", allow("sqs:SendMessage")), acting("sns", allow("sns:Publish"))
+        sqs, sns = acting("sqs", allow("sqs:*")), acting("sns", allow("sns:*"))
         assert "KmsAccessDenied" in refusal(lambda: sqs.send_message(QueueUrl=queue, MessageBody="m"))[0]
         assert refusal(lambda: sns.publish(TopicArn=topic, Message="m"))[0] == "KMSAccessDenied"
+        messages = [{"Id": "a", "MessageBody": "m"}]
+        batch = functools.partial(sqs.send_message_batch, QueueUrl=queue, Entries=messages)
+        assert "KmsAccessDenied" in refusal(batch)[0]
+        batch = functools.partial(
+            sns.publish_batch, TopicArn=topic, PublishBatchRequestEntries=[{"Id": "a", "Message": "m"}]
+        )
+        assert refusal(batch)[0] == "KMSAccessDenied"
+
+
+def test_a_batch_needs_the_permission_of_its_single_action(acting, client) -> None:
+    queue = client("sqs").create_queue(QueueName="batches")["QueueUrl"]
+    topic = client("sns").create_topic(Name="batches")["TopicArn"]
+    single = ["SendMessage", "ReceiveMessage", "ChangeMessageVisibility", "DeleteMessage"]
+    sqs = acting("sqs", allow([f"sqs:{name}" for name in single]))
+    assert sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": "a", "MessageBody": "m"}])["Successful"]
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    entry = {"Id": "a", "ReceiptHandle": message["ReceiptHandle"]}
+    sqs.change_message_visibility_batch(QueueUrl=queue, Entries=[entry | {"VisibilityTimeout": 0}])
+    sqs.delete_message_batch(QueueUrl=queue, Entries=[entry])
+    entries = [{"Id": "a", "Message": "m"}]
+    sns = acting("sns", allow("sns:Publish"))
+    assert sns.publish_batch(TopicArn=topic, PublishBatchRequestEntries=entries)["Successful"]
+    reader = acting("sqs", allow("sqs:ReceiveMessage"))
+    message = refusal(
+        lambda: reader.send_message_batch(QueueUrl=queue, Entries=[{"Id": "a", "MessageBody": "m"}])
+    )[1]
+    assert "is not authorized to perform: sqs:SendMessage on resource" in message
 
 
 # --- what Lambda does with a function's role ---------------------------------------------------------------------------
@@ -329,15 +513,13 @@ QUEUE = allow(["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttribute
 @pytest.fixture
 def function(client, role) -> Callable[..., str]:
     def make(*statements: Statements, **settings: Any) -> str:
-        packed, name = io.BytesIO(), f"tried-{next(NUMBERS)}"
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("f.py", "def handler(event, context):\n    print('it ran')\n")
+        name = f"tried-{next(NUMBERS)}"
         client("lambda").create_function(
             FunctionName=name,
             Role=role(*statements),
             Runtime="python3.11",
             Handler="f.handler",
-            Code={"ZipFile": packed.getvalue()},
+            Code={"ZipFile": PACKED},
             **settings,
         )
         client("lambda").get_waiter("function_active_v2").wait(FunctionName=name)

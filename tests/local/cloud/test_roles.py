@@ -37,6 +37,13 @@ def role(client: Client) -> Callable[[str], str]:
     return make
 
 
+@pytest.mark.parametrize(("account", "path"), [(ACCOUNT, "elsewhere/"), ("111111111111", "")])
+def test_a_role_has_one_arn(client: Client, role, account: str, path: str) -> None:
+    trusted = role(trust("sagemaker"))
+    with pytest.raises(ClientError, match="Could not assume role"):
+        train(client, trusted.replace(ACCOUNT, account).replace("role/", f"role/{path}"))
+
+
 def train(client: Client, role_arn: str) -> str:
     name = f"train-{uuid.uuid4().hex[:8]}"
     client("sagemaker").create_training_job(
