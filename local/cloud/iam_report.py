@@ -148,7 +148,7 @@ def report(found: Iterable[Role], recorded: Iterable[Decision], table: Sequence[
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the report of the cloud in a folder; exit code 1 if something is unseen that the table does not name."""
+    """Print the report of the cloud in a folder; exit code 1 without roles, or if something unseen is not in the table."""
     parser = argparse.ArgumentParser(prog="python -m local.cloud.iam_report", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cloud")
     parser.add_argument("--table", type=Path, default=TABLE, help="the document with the table")
@@ -158,8 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     except lifecycle.CloudError as error:
         sys.exit(str(error))
     os.environ.update(settings(place))
+    found = roles(lambda service: boto3.client(service, region_name=REGION, endpoint_url=place.url))
+    if not found:
+        sys.exit("No stack with a role is deployed here. In `make shell`: npx cdk deploy --all")
     lines = report(
-        roles(lambda service: boto3.client(service, region_name=REGION, endpoint_url=place.url)),
+        found,
         decisions.read(place.folder / decisions.FILE),
         excuses(arguments.table),
     )

@@ -20,6 +20,7 @@ POLICIES = {
             {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": f"{BUCKET}/*"},
             {"Effect": "Allow", "Action": "s3:Get*", "Resource": f"{BUCKET}/both/*"},
             {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"},
+            {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"{BUCKET}-no-more"},
             {"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "*"},
         ]
     }
@@ -77,6 +78,7 @@ def test_a_permission_is_one_allowed_action_of_one_statement() -> None:
         Permission("p", 0, "s3:PutObject", (f"{BUCKET}/*",)),
         Permission("p", 1, "s3:Get*", (f"{BUCKET}/both/*",)),
         Permission("p", 2, "sts:AssumeRole", ("*",)),
+        Permission("p", 3, "s3:ListBucket", (f"{BUCKET}-no-more",)),
     ]
 
 
@@ -127,36 +129,59 @@ class Report:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> Iterator[Place]:
+def empty(tmp_path_factory) -> Iterator[tuple[Place, Report]]:
+    """A cloud, and what the report says as long as nothing is deployed there."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with lifecycle.running(Place.on_free_port(folder)) as place:
+        yield place, Report(place, folder / "table.md", TABLE)
+
+
+@pytest.fixture(scope="module")
+def recorded(empty: tuple[Place, Report]) -> Place:
     """A cloud in which the role of a stack has read and written objects, and was denied a deletion."""
-    with lifecycle.running(Place.on_free_port(tmp_path_factory.mktemp("recorded"))) as place:
+    place, _ = empty
 
-        def client(service: str, **keys: str) -> object:
-            root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-            where = {"endpoint_url": place.url, "verify": str(place.certificate), "region_name": REGION}
-            return boto3.client(service, **where, **(keys or root))
+    def client(service: str, **keys: str) -> object:
+        root = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        where = {"endpoint_url": place.url, "verify": str(place.certificate), "region_name": REGION}
+        return boto3.client(service, **where, **(keys or root))
 
-        cloudformation = client("cloudformation")
-        resources = {"WriterE5BD0B04": WRITER}
-        body = json.dumps({"Resources": resources})
-        cloudformation.create_stack(StackName="tried", TemplateBody=body, Capabilities=["CAPABILITY_IAM"])
-        cloudformation.get_waiter("stack_create_complete").wait(StackName="tried")
-        (role,) = cloudformation.describe_stack_resources(StackName="tried")["StackResources"]
-        client("s3").create_bucket(Bucket="recorded")
-        arn = f"arn:aws:iam::{ACCOUNT}:role/{role['PhysicalResourceId']}"
-        session = client("sts").assume_role(RoleArn=arn, RoleSessionName="run")["Credentials"]
-        s3 = client(
-            "s3",
-            aws_access_key_id=session["AccessKeyId"],
-            aws_secret_access_key=session["SecretAccessKey"],
-            aws_session_token=session["SessionToken"],
-        )
-        for key in ("one", "both/two"):
-            s3.put_object(Bucket="recorded", Key=key, Body=b"")
-            s3.get_object(Bucket="recorded", Key=key)
-        with pytest.raises(s3.exceptions.ClientError):
-            s3.delete_object(Bucket="recorded", Key="one")
-        yield place
+    cloudformation = client("cloudformation")
+    resources = {"WriterE5BD0B04": WRITER}
+    body = json.dumps({"Resources": resources})
+    cloudformation.create_stack(StackName="tried", TemplateBody=body, Capabilities=["CAPABILITY_IAM"])
+    cloudformation.get_waiter("stack_create_complete").wait(StackName="tried")
+    (role,) = cloudformation.describe_stack_resources(StackName="tried")["StackResources"]
+    client("s3").create_bucket(Bucket="recorded")
+    arn = f"arn:aws:iam::{ACCOUNT}:role/{role['PhysicalResourceId']}"
+    session = client("sts").assume_role(RoleArn=arn, RoleSessionName="run")["Credentials"]
+    s3 = client(
+        "s3",
+        aws_access_key_id=session["AccessKeyId"],
+        aws_secret_access_key=session["SecretAccessKey"],
+        aws_session_token=session["SessionToken"],
+    )
+    for key in ("one", "both/two"):
+        s3.put_object(Bucket="recorded", Key=key, Body=b"")
+        s3.get_object(Bucket="recorded", Key=key)
+    by_policy = {
+        "Effect": "Allow",
+        "Principal": {"AWS": arn},
+        "Action": "s3:ListBucket",
+        "Resource": BUCKET,
+    }
+    client("s3").put_bucket_policy(Bucket="recorded", Policy=json.dumps({"Statement": by_policy}))
+    s3.list_objects_v2(Bucket="recorded")
+    with pytest.raises(s3.exceptions.ClientError):
+        s3.delete_object(Bucket="recorded", Key="one")
+    return place
+
+
+def test_where_nothing_is_deployed_the_report_says_so(empty: tuple[Place, Report]) -> None:
+    _, report = empty
+    assert (report.lines, report.done.returncode) == ([], 1)
+    said = "No stack with a role is deployed here. In `make shell`: npx cdk deploy --all\n"
+    assert report.done.stderr == said
 
 
 def test_without_a_cloud_there_is_no_report(tmp_path: Path) -> None:
@@ -167,18 +192,19 @@ def test_without_a_cloud_there_is_no_report(tmp_path: Path) -> None:
 def test_what_is_neither_used_nor_explained_is_marked_and_fails(recorded: Place, tmp_path: Path) -> None:
     report = Report(recorded, tmp_path / "table.md", TABLE)
     assert report.lines == [
-        "tried Writer: 4 granted, 2 used",
+        "tried Writer: 5 granted, 2 used",
         "used: s3:GetObject, s3:PutObject",
         f"!   unseen: s3:Get* on {BUCKET}/both/*",  # what it allowed, the other statement allows as well
         'unseen: sts:AssumeRole (required by "A title" (A Guide))',
+        f"!   unseen: s3:ListBucket on {BUCKET}-no-more",  # what was listed, the bucket's policy allows
         f"denied: s3:DeleteObject on {BUCKET}/one",
     ]
     assert report.done.returncode == 1
-    assert "1 lines marked ! are not in the table" in report.done.stderr
+    assert "2 lines marked ! are not in the table" in report.done.stderr
 
 
 def test_the_table_excuses_by_permission_and_role(recorded: Place, tmp_path: Path) -> None:
-    excused = TABLE.replace("`sts:Assume*` |", "`sts:Assume*` `s3:Get[*]` |")
+    excused = TABLE.replace("`sts:Assume*` |", "`sts:Assume*` `s3:Get[*]` `s3:List*` |")
     assert Report(recorded, tmp_path / "table.md", excused).done.returncode == 0
     others = excused.replace("`Writer`", "`Reader`")
     assert Report(recorded, tmp_path / "table.md", others).done.returncode == 1
@@ -187,9 +213,12 @@ def test_the_table_excuses_by_permission_and_role(recorded: Place, tmp_path: Pat
 @pytest.mark.parametrize(
     ("outdated", "name"),
     [
-        (TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]` `s3:PutObject`"), "s3:PutObject"),
         (
-            TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]`").replace(
+            TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]` `s3:List*` `s3:PutObject`"),
+            "s3:PutObject",
+        ),
+        (
+            TABLE.replace("`sts:Assume*`", "`sts:Assume*` `s3:Get[*]` `s3:List*`").replace(
                 "### Another",
                 '| `s3:PutO*` | `Writer` | seen | "Another title" (A Guide) |\n\n### Another',
             ),

@@ -1,21 +1,24 @@
 """The demo, small and whole: interrupted once, run again, and what its report says about itself."""
 
 import base64
+import contextlib
 import html.parser
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.cloud import lifecycle
 from local.demo import __main__ as demo
-from local.demo import report
+from local.demo import account, report
 from tools.assembly import ROOT, Assembly
 
 FLIGHTS = 6000  # fewer hold no leaf of min_child_weight: nothing would be learnt
@@ -109,10 +112,29 @@ def run_here(*arguments: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def finished(app: Path, interrupted) -> Path:
+def reports() -> list[str]:
+    """What `make iam-report` says about the clouds of finished demos."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(app: Path, interrupted, reports: list[str]) -> Path:
     """The folder of a demo that was run where one was interrupted before."""
     out, _ = interrupted
-    assert run_here("--flights", str(FLIGHTS), "--app", str(app), "--out", str(out)) == 0
+
+    @contextlib.contextmanager
+    def reported(folder: Path) -> Iterator[account.Account]:
+        with demo_account(folder) as cloud:
+            yield cloud
+            command = [lifecycle.PYTHON, "-m", "local.cloud.iam_report", "--folder", cloud.place.folder]
+            here = cloud.place.environment()
+            done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True, check=False)
+            reports.append(done.stdout + done.stderr)
+
+    demo_account = account.account
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(account, "account", reported)
+        assert run_here("--flights", str(FLIGHTS), "--app", str(app), "--out", str(out)) == 0
     return out
 
 
@@ -133,6 +155,22 @@ def test_a_finished_demo_leaves_its_report_and_no_process(finished: Path) -> Non
         "calibration.png",
         "confusion_matrix.png",
     }
+
+
+@pytest.mark.usefixtures("finished")
+def test_the_demo_uses_every_permission_of_every_role_or_the_table_excuses_it(reports: list[str]) -> None:
+    """But two: only a second curation removes and reads what the first one published."""
+    (said,) = reports
+    assert {*re.findall(r"^(.*): \d+ granted", said, re.MULTILINE)} > {
+        "flights-sandbox-processing CurateRole",
+        "flights-sandbox-ingestion ConsumerPredictRole",
+    }
+    role, unseen = "", set()
+    for line in said.splitlines():
+        role = found[1] if (found := re.match(r"\S+ (\w+): \d+ granted", line)) else role
+        if found := re.match(r"! +unseen: (\S+) on ", line):
+            unseen.add((role, found[1]))
+    assert unseen == {("CurateRole", "s3:DeleteObject"), ("CurateRole", "s3:GetObject")}
 
 
 def test_every_record_of_the_demo_is_accounted_for(figures: Any) -> None:
