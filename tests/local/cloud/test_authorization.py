@@ -325,11 +325,30 @@ ROLE_TAKERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
             JobUpdate={"Role": role, "Command": {"Name": "glueetl", "ScriptLocation": "s3://n/x.py"}},
         ),
     ),
+    "glue:UpdateCrawler": ("glue", lambda aws, _, role: aws.update_crawler(Name="known", Role=role)),
+    "firehose:UpdateDestination": (
+        "firehose",
+        lambda aws, _, role: aws.update_destination(
+            DeliveryStreamName="known",
+            CurrentDeliveryStreamVersionId="1",
+            DestinationId="destinationId-000000000001",
+            ExtendedS3DestinationUpdate={"RoleARN": role},
+        ),
+    ),
     "firehose:CreateDeliveryStream": (
         "firehose",
         lambda aws, name, role: aws.create_delivery_stream(
             DeliveryStreamName=name,
             ExtendedS3DestinationConfiguration={"RoleARN": role, "BucketARN": "arn:aws:s3:::nowhere"},
+        ),
+    ),
+    "scheduler:UpdateSchedule": (
+        "scheduler",
+        lambda aws, _, role: aws.update_schedule(
+            Name="known",
+            ScheduleExpression="rate(1 day)",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target={"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q", "RoleArn": role},
         ),
     ),
     "scheduler:CreateSchedule": (
@@ -346,18 +365,17 @@ ROLE_TAKERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
 
 @pytest.fixture(scope="module")
 def known(client) -> None:
-    """A rule, a job and a function that take a role, and a database."""
-    everyone = {
+    """What the calls change: one of each that takes a role, and a rule."""
+    trust = {
         "Effect": "Allow",
         "Action": "sts:AssumeRole",
         "Principal": {"Service": "lambda.amazonaws.com"},
     }
     role = client("iam").create_role(
-        RoleName="known", AssumeRolePolicyDocument=json.dumps({"Statement": [everyone]})
+        RoleName="known", AssumeRolePolicyDocument=json.dumps({"Statement": [trust]})
     )["Role"]["Arn"]
     client("events").put_rule(Name="known", ScheduleExpression="rate(1 day)", State="DISABLED")
-    for action in ("lambda:CreateFunction", "glue:CreateJob"):
-        service, call = ROLE_TAKERS[action]
+    for service, call in (ROLE_TAKERS[action] for action in ROLE_TAKERS if ":Create" in action):
         call(client(service), "known", role)
 
 
