@@ -57,8 +57,7 @@ def register(service: str, target_prefix: str, operations: Mapping[str, Operatio
 
     def answer(name: str, caller: Caller, body: bytes) -> tuple[int, dict[str, str], bytes]:
         try:
-            request = json.loads(body or b"{}")
-            return 200, dict(_HEADERS), _encode(_call(model, operations, name, caller, request))
+            return 200, dict(_HEADERS), _encode(_call(model, operations, name, caller, _decode(body)))
         except ApiError as error:
             status: int
             headers: dict[str, str]
@@ -101,6 +100,16 @@ def _call(
     if wanted and (found := list(shapes.violations(wanted, request))):
         raise ApiError("ValidationException", shapes.api_message(found))
     return operations[name](caller, request) or {}
+
+
+def _decode(body: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(body or b"{}")
+    except ValueError as error:
+        raise ApiError("SerializationException", f"The request is not JSON: {error}.") from None
+    if not isinstance(request, dict):
+        raise ApiError("SerializationException", "The request is not a JSON object.")
+    return request
 
 
 def _encode(answer: Mapping[str, Any]) -> bytes:

@@ -12,9 +12,13 @@ from local.cloud import protocol, seams
 from local.cloud.extensions import Cloud
 from local.cloud.sagemaker import jobs, models, pipelines, registry, store, types
 from local.cloud.sagemaker.endpoints import Endpoints
-from local.cloud.sagemaker.invoke import Runtime
+from local.cloud.sagemaker.invoke import InvokeError, Runtime
 
-_INVOCATIONS = re.compile(r"/endpoints/([^/]+)/invocations")
+_RUNTIME = re.compile(r"/endpoints/([^/]+)/(invocations|async-invocations|invocations-response-stream)")
+_UNSUPPORTED = {
+    "async-invocations": "InvokeEndpointAsync",
+    "invocations-response-stream": "InvokeEndpointWithResponseStream",
+}
 
 
 def install(cloud: Cloud) -> None:
@@ -42,11 +46,14 @@ def _by_path(api: seams.Handler, runtime: Runtime) -> seams.Handler:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
     ) -> tuple[int, dict[str, str], bytes]:
-        found = _INVOCATIONS.fullmatch(path)
+        found = _RUNTIME.fullmatch(path)
         answer: tuple[int, dict[str, str], bytes]
         if found is None:
             answer = await api(method, path, headers, body, query)
             return answer
+        if operation := _UNSUPPORTED.get(found[2]):
+            message = f"{operation} is unsupported in the embedded cloud."
+            return InvokeError("UnsupportedOperation", 501, message).response()
         caller = protocol.Caller(seams.router.extract_access_key_id(headers, query) or "")
         name = unquote(found[1])
         answer = await seams.concurrency.run_reentrant(

@@ -22,6 +22,7 @@ Response = tuple[int, dict[str, str], bytes]
 
 _PREFIX = "x-amzn-sagemaker-"
 _UNSUPPORTED = ("target-model", "target-container-hostname", "inference-component", "session-id")
+_ATTRIBUTES = 1024  # characters of ASCII ("CustomAttributes", API_runtime_InvokeEndpoint)
 # Passed to the container as they come ("Custom Inference Code with Hosting Services").
 _PASSED = ("content-type", "accept", f"{_PREFIX}custom-attributes")
 
@@ -86,6 +87,7 @@ class Runtime:
                 raise InvokeError(
                     "ValidationError", 400, f"{_PREFIX}{header} is unsupported in the embedded cloud."
                 )
+        _check_attributes(headers.get(f"{_PREFIX}custom-attributes", ""))
         fleets = self._endpoints.fleets(name)
         if not fleets:
             raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
@@ -93,6 +95,7 @@ class Runtime:
             fleets = [fleet for fleet in fleets if fleet.variant.name == target]
             if not fleets:
                 raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")
+            return fleets[0]  # its weight does not matter, and may be 0
         return random.choices(fleets, [fleet.weight for fleet in fleets])[0]  # noqa: S311 - a share of traffic
 
     @staticmethod
@@ -113,6 +116,20 @@ class Runtime:
         variant = {"x-Amzn-Invoked-Production-Variant": fleet.variant.name}
         # In lower case, or MiniStack would make a JSON answer's type that of the SageMaker API.
         return 200, {"content-type": answer.content_type, **variant, **more}, answer.body
+
+
+def _check_attributes(given: str) -> None:
+    """Raise unless `CustomAttributes` are what the API's model allows; their text is not told, it may be secret."""
+    if len(given) > _ATTRIBUTES:
+        constraint = f"Member must have length less than or equal to {_ATTRIBUTES}"
+    elif not given.isascii():
+        constraint = r"Member must satisfy regular expression pattern: \p{ASCII}*"
+    else:
+        return
+    message = (
+        f"1 validation error detected: Value at 'customAttributes' failed to satisfy constraint: {constraint}"
+    )
+    raise InvokeError("ValidationError", 400, message)
 
 
 def _ask(fleet: Fleet, headers: Mapping[str, str], body: bytes) -> tuple[Answer | None, float]:
@@ -159,6 +176,7 @@ def _measure(fleet: Fleet, answer: Answer | None, model: float, overhead: float)
         "InvocationsPerInstance": (1 / fleet.variant.instances, "None"),
         "Invocation4XXErrors": (float(status // 100 == 4), "None"),
         "Invocation5XXErrors": (float(status // 100 == 5), "None"),
+        "InvocationModelErrors": (float(status // 100 != 2), "None"),
         "ModelLatency": (model * 1e6, "Microseconds"),
         "OverheadLatency": (max(0.0, overhead) * 1e6, "Microseconds"),
     }

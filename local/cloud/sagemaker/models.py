@@ -149,6 +149,10 @@ class _Models:
         names = [variant["VariantName"] for variant in request["ProductionVariants"]]
         if len(set(names)) < len(names):
             raise invalid("The names of the production variants of an endpoint configuration must be unique.")
+        if not any(variant.get("InitialVariantWeight", 1.0) for variant in request["ProductionVariants"]):
+            raise invalid(
+                "ProductionVariants with weights that are all 0 are unsupported in the embedded cloud."
+            )
         self._store.add(
             resource,
             request | {"EndpointConfigArn": resource},

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,11 +115,23 @@ def start(folder: Path, port: int) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("moment", ["work", "pid"], ids=["makes its certificate", "waits for its server"])
-def test_a_start_that_is_interrupted_says_so_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
+def makes_its_certificate(folder: Path) -> bool:
+    listed = subprocess.run(["ps", "-axwwo", "args="], capture_output=True, text=True, check=True).stdout
+    return any("certificate.make" in line and str(folder) in line for line in listed.splitlines())
+
+
+def waits_for_its_server(folder: Path) -> bool:
+    return Place(folder).pid_file.exists()
+
+
+@pytest.mark.parametrize("moment", [makes_its_certificate, waits_for_its_server])
+def test_a_start_that_is_interrupted_says_so_and_leaves_nothing(
+    tmp_path: Path, moment: Callable[[Path], bool]
+) -> None:
     starting = start(tmp_path, Place.on_free_port(tmp_path).port)
-    while not (tmp_path / moment).exists():
+    while not moment(tmp_path) and starting.poll() is None:
         time.sleep(0.01)
+    time.sleep(0.1)  # Python tells of an interrupt once it has begun
     os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: all that it started in the foreground
     assert starting.communicate()[0] == "Interrupted.\n"
     assert starting.returncode == 128 + signal.SIGINT

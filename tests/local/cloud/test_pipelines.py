@@ -339,6 +339,25 @@ def test_a_cached_step_is_not_run_again(data: Account) -> None:
     assert len(data.packages()) == 2
 
 
+def test_what_is_cached_is_what_was_run_until_it_is_too_old(account: Account) -> None:
+    def cached(after: str) -> Json:
+        return pipeline(
+            written.processing("Once", "true", CacheConfig={"Enabled": True, "ExpireAfter": after})
+        )
+
+    def source() -> Any:
+        execution = account.start()
+        assert account.ended(execution)["PipelineExecutionStatus"] == "Succeeded"
+        return account.steps(execution)["Once"].get("CacheHitResult")
+
+    ran = account.run(cached("P30D"))["PipelineExecutionArn"]
+    assert [source(), source()] == [{"SourcePipelineExecutionArn": ran}] * 2
+    shorter = json.dumps(account.fill(cached("PT1S")))
+    account.sagemaker.update_pipeline(PipelineName=account.name, PipelineDefinition=shorter)
+    time.sleep(1)
+    assert source() is None
+
+
 def test_a_failed_execution_is_retried_from_the_step_that_failed(data: Account) -> None:
     flag = f"s3://{data.bucket}/flag/"
     data.create(
@@ -448,6 +467,18 @@ def test_a_pipeline_whose_role_may_not_pass_the_jobs_role_fails_its_step(data: A
     [step] = data.steps(execution["PipelineExecutionArn"]).values()
     assert "AccessDenied" in step["FailureReason"]
     assert "iam:PassRole" in step["FailureReason"]
+
+
+def test_a_role_that_does_not_trust_the_service_runs_no_job(account: Account) -> None:
+    theirs = role(account.client("iam"), (["s3:*", "logs:*"], ["*"]), service="lambda.amazonaws.com")
+    asked = account.fill(written.processing("A", "true")["Arguments"]) | {"RoleArn": theirs}
+    told = refused(
+        account.sagemaker.create_processing_job,
+        "ValidationException",
+        ProcessingJobName=account.name,
+        **asked,
+    )
+    assert theirs in told
 
 
 def test_a_job_reads_with_its_own_role_only(data: Account, client: Callable[[str], Any]) -> None:

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud.lifecycle import PYTHON
 from local.cloud.place import Place
+from tests.local.cloud.test_sagemaker_invoke import limited
 
 SPECIFICATION = {
     "Containers": [{"Image": "image:1", "ModelDataUrl": "s3://bucket/model.tar.gz"}],
@@ -142,6 +143,17 @@ def test_what_is_missing_is_the_error_that_our_functions_look_for(client, group:
     with pytest.raises(ClientError, match="does not exist") as raised:
         client("sagemaker").describe_model_package(ModelPackageName=arn)
     assert raised.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_a_policy_may_say_which_approval_somebody_gives(cloud: Place, client, group: str) -> None:
+    package = register(client("sagemaker"), group)
+    rejecting = {"StringEquals": {"sagemaker:ModelApprovalStatus": "Rejected"}}
+    sagemaker = limited(client, cloud, "sagemaker:UpdateModelPackage", Condition=rejecting)
+    with pytest.raises(ClientError, match=r"AccessDenied.*sagemaker:UpdateModelPackage"):
+        sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+    sagemaker.update_model_package(ModelPackageArn=package, ModelApprovalStatus="Rejected")
+    found = client("sagemaker").describe_model_package(ModelPackageName=package)
+    assert found["ModelApprovalStatus"] == "Rejected"
 
 
 @pytest.mark.parametrize("operation", ["list_processing_jobs", "list_training_jobs"])
