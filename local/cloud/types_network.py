@@ -37,6 +37,8 @@ def install(_cloud: object) -> None:
             update=functools.partial(_update_rule, direction),
             delete=functools.partial(_delete_rule, direction),
             attributes=_id,
+            required=("IpProtocol",),
+            optional=("Description",),
             replacing=_RULE,
         )
     resources.register(
@@ -44,6 +46,7 @@ def install(_cloud: object) -> None:
         create=_create_flow_log,
         delete=lambda flow_log, request: request.client("ec2").delete_flow_logs(FlowLogIds=[flow_log]),
         attributes=_id,
+        required=("ResourceId", "ResourceType"),
         replacing=_FLOW_LOG,
         tags=("Tags", "list"),
     )
