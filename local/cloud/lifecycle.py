@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import http.client
 import json
-import math
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ from local.cloud.place import ROOT, Place
 
 SECONDS_TO_START, SECONDS_TO_STOP = 15.0, 10.0
 _LAST_PORT = 65535
+_FASTEST = 120  # schedules are looked at twice a second, and name minutes
 # The cloud's own environment: MiniStack pins another botocore than ours.
 PYTHON = ROOT / ".venv-cloud" / "bin" / "python"
 
@@ -41,8 +41,8 @@ def start(place: Place, *, starter: int | None = None) -> int:
         raise CloudError("The cloud's environment is not installed. Run: make .venv-cloud/.installed")
     if not 1 <= place.port <= _LAST_PORT:
         raise CloudError(f"--port {place.port}: from 1 to {_LAST_PORT}.")
-    if not 0 < place.factor < math.inf:
-        raise CloudError(f"--factor {place.factor}: more than 0.")
+    if not 0 < place.factor <= _FASTEST:
+        raise CloudError(f"--factor {place.factor}: more than 0, at most {_FASTEST}.")
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         alone = os.open(place.folder, os.O_RDONLY)

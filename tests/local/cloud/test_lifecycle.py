@@ -143,8 +143,9 @@ def test_a_start_that_is_interrupted_says_so_and_leaves_nothing(
     [
         (["--port", 99999], "--port 99999: from 1 to 65535."),
         (["--port", 0], "--port 0: from 1 to 65535."),
-        (["--factor", 0], "--factor 0.0: more than 0."),
-        (["--factor", "nan"], "--factor nan: more than 0."),
+        (["--factor", 0], "--factor 0.0: more than 0, at most 120."),
+        (["--factor", "nan"], "--factor nan: more than 0, at most 120."),
+        (["--factor", 121], "--factor 121.0: more than 0, at most 120."),
         (["--folder", "/dev/null/x"], "/dev/null/x"),
         (["--folder", "/dev/null"], "/dev/null"),
     ],
