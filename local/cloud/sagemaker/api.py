@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from local.cloud import protocol, seams
 from local.cloud.extensions import Cloud
-from local.cloud.sagemaker import jobs, models, pipelines, registry, store, types
+from local.cloud.sagemaker import jobs, models, pipelines, registry, store, transform, types
 from local.cloud.sagemaker.endpoints import Endpoints
 from local.cloud.sagemaker.invoke import Runtime
 
@@ -27,6 +27,7 @@ def install(cloud: Cloud) -> None:
         **models.operations(cloud, records),
         **endpoints.operations(),
         **jobs.operations(cloud, records),
+        **transform.operations(cloud, records),
         **pipelines.operations(cloud, records),
     }
     protocol.register("sagemaker", "SageMaker", operations)
