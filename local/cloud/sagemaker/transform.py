@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from local.cloud import events, logs, roles
 from local.cloud.extensions import Cloud
+from local.cloud.place import REGION
 from local.cloud.protocol import ApiError, Caller, Operation
 from local.cloud.sagemaker import models
 from local.cloud.sagemaker.fleet import FleetError
@@ -57,8 +58,12 @@ class _Transform:
     def __init__(self, cloud: Cloud, store: Store) -> None:
         self._cloud, self._store = cloud, store
 
-    def admit(self, _caller: Caller, request: Record) -> Record:
+    def admit(self, caller: Caller, request: Record) -> Record:
         models.model(self._store, request["ModelName"])
+        key = request["TransformResources"].get("VolumeKmsKeyId", "")
+        if key.startswith("arn:"):  # volumes are encrypted by a grant of the caller's
+            for action in ("kms:DescribeKey", "kms:CreateGrant"):
+                caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
         return checked(request)
 
     def perform(self, name: str, record: Record, stop: Callable[[], bool]) -> Record:

@@ -12,6 +12,7 @@ import datetime as dt
 import gzip
 import http
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -35,6 +36,7 @@ from local.runner import storage
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
 _MEBIBYTE = 1 << 20
 _RETRIES = 3  # "ModelClientConfig": the default of InvocationsMaxRetries
+_PAUSE_SECONDS = 1.5  # in which a server that died is started again
 
 
 class StoppedError(Exception):
@@ -60,6 +62,16 @@ class Source:
 
 class _Server(Fleet):
     """The model server of one instance; its output lands where a transform job's does."""
+
+    def __init__(self, cloud: Cloud, job: str, model: Runnable) -> None:
+        super().__init__(cloud, Variant(job, job, 1, model), 1.0)
+
+    def ask(self, body: bytes, headers: Mapping[str, str]) -> Answer | None:
+        """The container's answer; None if there is none, as while a server that died is started again."""
+        try:
+            return self.invoke(body, headers)
+        except OSError:
+            return None
 
     @property
     def log_group(self) -> str:
@@ -142,7 +154,7 @@ class Run:
         """Transform one instance's objects, one after the other: the faults of those that failed."""
         if not sources:
             return []
-        server = _Server(cloud, Variant(self.name, self.name, 1, model), 1.0)
+        server = _Server(cloud, self.name, model)
         faults = []
         with (
             contextlib.closing(server),
@@ -157,7 +169,7 @@ class Run:
                     faults.append(error.fault)
         return faults
 
-    def _object(self, server: Fleet, pool: ThreadPoolExecutor, source: Source) -> None:
+    def _object(self, server: _Server, pool: ThreadPoolExecutor, source: Source) -> None:
         body = self.s3.get_object(Bucket=source.bucket, Key=source.key)["Body"].read()
         try:
             if self.request["TransformInput"].get("CompressionType") == "Gzip":
@@ -177,7 +189,7 @@ class Run:
         by_line = self.request["TransformOutput"].get("AssembleWith") == "Line"
         self._store(f"{source.target}.out", assemble(parts, by_line=by_line))
 
-    def _answer(self, server: Fleet, batch: list[bytes], *, split: bool) -> bytes:
+    def _answer(self, server: _Server, batch: list[bytes], *, split: bool) -> bytes:
         """What the model answers to one request, tried again if that may help."""
         given = (
             self.request["TransformInput"].get("ContentType"),
@@ -188,18 +200,16 @@ class Run:
         }
         body = payload(batch) if split else b"".join(batch)
         retries = self.request.get("ModelClientConfig", {}).get("InvocationsMaxRetries", _RETRIES)
-        answer: Answer | None = None
-        for _ in range(retries + 1):
+        for attempt in range(retries + 1):
             if self.stop():
                 raise StoppedError
-            try:
-                answer = server.invoke(body, headers)
-            except OSError:
-                answer = None
-                continue
-            if answer.status < http.HTTPStatus.BAD_REQUEST:
+            answer = server.ask(body, headers)
+            if answer is None:
+                if attempt < retries:
+                    time.sleep(_PAUSE_SECONDS)
+            elif answer.status < http.HTTPStatus.BAD_REQUEST:
                 return answer.body
-            if answer.status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+            elif answer.status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
                 text = answer.body.decode(errors="replace")
                 raise _ObjectError("ClientError", f"ClientError: {answer.status}\nMessage:\n{text}")
         if answer is None:

@@ -1,8 +1,11 @@
 """Batch transform over the API: own model servers, the documented outputs, and failures that leave what succeeded."""
 
 import json
+import os
+import signal
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,6 +202,37 @@ def test_a_stopped_job_stores_nothing_and_leaves_no_process(batch: Batch, cloud:
     assert servers(cloud) == before
     with pytest.raises(ClientError, match="is in status Stopped"):
         batch.sagemaker.stop_transform_job(TransformJobName=name)
+
+
+def test_a_server_that_is_killed_is_started_again_and_no_record_is_lost(
+    batch: Batch, cloud: Place, tmp_path: Path
+) -> None:
+    before, asked = servers(cloud), tmp_path / "asked"
+    program = PROGRAM.replace("time.sleep(", f"open({str(asked)!r}, 'w').close(); time.sleep(")
+    slow = batch.model(batch.store(program=program, seconds=0.1))
+    name = batch.start(slow, {"a": "1\n" * 20}, BatchStrategy="SingleRecord")
+    assert eventually(asked.exists, 30)
+    os.kill(min(servers(cloud) - before), signal.SIGKILL)
+    assert batch.ended(name)["TransformJobStatus"] == "Completed"
+    assert batch.outputs(name) == {"a.out": "2.0\n" * 20}
+
+
+def test_who_starts_a_job_with_encrypted_volumes_may_grant_their_key(
+    batch: Batch, model: str, client: Callable[[str], Any]
+) -> None:
+    name = f"s{uuid.uuid4().hex[:8]}"
+    letters, letters_arn = queue(client, name, [])
+    allowed = [
+        {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": letters_arn},
+        {"Effect": "Allow", "Action": "sagemaker:CreateTransformJob", "Resource": "*"},
+    ]
+    key = client("kms").create_key()["KeyMetadata"]["Arn"]
+    request = asked(batch, model, name)
+    request["TransformResources"]["VolumeKmsKeyId"] = key
+    schedule(client, name, allowed, request, DeadLetterConfig={"Arn": letters_arn})
+    [letter, *_] = messages(client, letters)
+    client("scheduler").delete_schedule(Name=name)
+    assert "kms:DescribeKey" in letter["MessageAttributes"]["ERROR_MESSAGE"]["StringValue"]
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
