@@ -20,6 +20,7 @@ from typing import Any
 
 from local.runner import storage
 from pipeline import curated, schema
+from pipeline.step import StepError
 from stacks.config import FILE
 from tools import aws
 from tools.assembly import ROOT, context
@@ -168,7 +169,7 @@ def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> in
                 storage.download(clients("s3"), options.truth, place)
             known = truth(place, schema.load(config.dataset))
             found = report(clients, endpoint, known, settings)
-    except (CompareError, storage.StorageError) as error:
+    except (CompareError, StepError, storage.StorageError) as error:
         sys.exit(str(error))
     shown = text(found, title=f"Experiment {endpoint} ({settings.kind})")
     OUT.mkdir(parents=True, exist_ok=True)

@@ -162,14 +162,26 @@ def test_the_command_writes_the_report(
     monkeypatch.setattr(compare, "ROOT", tmp_path)
     monkeypatch.setattr(compare, "OUT", tmp_path / "out" / "compare")
     monkeypatch.setattr(compare, "context", lambda stage: {"stages": {stage: {"experiment": SECTION}}})
-    table = curated(tmp_path / "table", [15, 16])
-    assert compare.main(["--stage", "sandbox", "--truth", str(table)], clients=clients) == 0
+    part = curated(tmp_path / "table", [15, 16]) / "part.parquet"
+    clients("s3").upload_file(str(part), BUCKET, "curated/month=1/part.parquet")
+    table = f"s3://{BUCKET}/curated/"
+    assert compare.main(["--stage", "sandbox", "--truth", table], clients=clients) == 0
     report = json.loads((tmp_path / "out/compare/report.json").read_text())
     assert {"arms", "difference", "interval", "needed", "verdict"} <= report.keys()
     assert (report["arms"][CHAMPION]["errors"], report["arms"][CHALLENGER]["errors"]) == (0, 0)
     shown = (tmp_path / "out/compare/report.txt").read_text()
     assert shown.startswith("Experiment flights-sandbox-experiment (AB)")
     assert shown in capsys.readouterr().out
+
+
+def test_a_truth_that_is_not_there_ends_the_command_with_one_line(
+    clients: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "context", lambda stage: {"stages": {stage: {"experiment": SECTION}}})
+    with pytest.raises(SystemExit, match="No S3 objects found"):
+        compare.main(["--truth", f"s3://{BUCKET}/nowhere/"], clients=clients)
+    with pytest.raises(SystemExit, match="no Parquet file"):
+        compare.main(["--truth", "nowhere"], clients=clients)
 
 
 def test_an_endpoint_without_captures_is_named_with_the_remedy(clients: Any) -> None:

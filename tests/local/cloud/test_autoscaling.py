@@ -202,15 +202,53 @@ def test_what_aws_refuses_or_is_missing_here_is_named(
         getattr(scaling, f"put_{kind}")(**target, **{name: "x"}, **given)
 
 
-def test_the_linked_role_exists_and_may_scale_endpoints_alone(client: Client, target: dict[str, str]) -> None:
-    role = client("iam").get_role(RoleName="AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint")[
-        "Role"
-    ]
+def test_the_linked_role_exists_and_may_scale_endpoints_and_keep_alarms_alone(
+    client: Client, target: dict[str, str]
+) -> None:
+    name = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+    role = client("iam").get_role(RoleName=name)["Role"]
     assert role["Path"] == "/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/"
     (found,) = client("application-autoscaling").describe_scalable_targets(
         ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]]
     )["ScalableTargets"]
     assert found["RoleARN"] == role["Arn"]
+    policy = client("iam").get_role_policy(RoleName=name, PolicyName="Managed")["PolicyDocument"]
+    (statement,) = policy["Statement"]
+    assert {action.partition(":")[0] for action in statement["Action"]} == {"sagemaker", "cloudwatch"}
+    assert "sagemaker:UpdateEndpointWeightsAndCapacities" in statement["Action"]
+
+
+def test_target_tracking_follows_a_metric_of_one_s_own(client: Client, target: dict[str, str]) -> None:
+    scaling, endpoint = client("application-autoscaling"), target["ResourceId"].split("/")[1]
+    metric = {
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "ApproximateBacklogSizePerInstance",
+        "Statistic": "Average",
+        "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+    }
+    policy = {**target, "PolicyName": "backlog", "PolicyType": "TargetTrackingScaling"}
+    given = {"TargetValue": 5.0, "CustomizedMetricSpecification": metric}
+    scaling.put_scaling_policy(**policy, TargetTrackingScalingPolicyConfiguration=given)
+    high = alarms(client, target["ResourceId"])["AlarmHigh"]
+    assert {name: high[name] for name in metric} == metric
+    math = {"Metrics": [{"Id": "e", "Expression": "a / b"}]}
+    with pytest.raises(ClientError, match="Metric math is unsupported"):
+        scaling.put_scaling_policy(
+            **policy,
+            TargetTrackingScalingPolicyConfiguration={
+                "TargetValue": 5.0,
+                "CustomizedMetricSpecification": math,
+            },
+        )
+
+
+def test_a_target_whose_endpoint_is_not_there_has_no_activities(
+    client: Client, target: dict[str, str]
+) -> None:
+    found = client("application-autoscaling").describe_scaling_activities(
+        ServiceNamespace="sagemaker", ResourceId=target["ResourceId"], IncludeNotScaledActivities=True
+    )
+    assert found["ScalingActivities"] == []
 
 
 def template(resource: str, actions: list[Any], lower: float) -> str:

@@ -1,5 +1,6 @@
 """Batch transform over the API: own model servers, the documented outputs, and failures that leave what succeeded."""
 
+import gzip
 import json
 import os
 import signal
@@ -154,6 +155,23 @@ def test_an_object_that_is_not_split_is_one_request(batch: Batch, model: str) ->
     name = batch.start(model, {"a.json": "[1,\n2]"}, given=given, kept=kept)
     assert batch.ended(name)["TransformJobStatus"] == "Completed"
     assert batch.outputs(name) == {"a.json.out": '{"predictions": [2.0, 4.0]}'}
+
+
+def test_compressed_objects_are_read_and_outputs_are_encrypted_with_the_key(
+    batch: Batch, model: str, client: Callable[[str], Any]
+) -> None:
+    shared, key = f"in-{uuid.uuid4().hex[:8]}", client("kms").create_key()["KeyMetadata"]["Arn"]
+    statement = {"Effect": "Allow", "Action": "kms:*", "Resource": key}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    client("iam").put_role_policy(RoleName=batch.bucket, PolicyName="key", PolicyDocument=document)
+    batch.s3.put_object(Bucket=batch.bucket, Key=f"{shared}/a.gz", Body=gzip.compress(b"1\n2\n"))
+    batch.s3.put_object(Bucket=batch.bucket, Key=f"{shared}/b.gz", Body=b"not compressed")
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{batch.bucket}/{shared}/"}
+    name = batch.start(model, {}, source=source, given={"CompressionType": "Gzip"}, kept={"KmsKeyId": key})
+    assert batch.ended(name)["FailureReason"] == "ClientError: See job logs for more information"
+    assert batch.outputs(name) == {"a.gz.out": "2.0\n4.0\n"}
+    stored = batch.s3.head_object(Bucket=batch.bucket, Key=f"out-{name}/a.gz.out")
+    assert stored["SSEKMSKeyId"] == key
 
 
 def test_one_bad_object_fails_the_job_and_the_others_are_stored(batch: Batch, model: str) -> None:
