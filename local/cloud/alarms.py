@@ -155,6 +155,8 @@ def _actions(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _may_publish(topic: str, alarm: dict[str, Any]) -> bool:
+    if ":sns:" not in topic:  # a scaling policy looks at its alarms itself
+        return False
     try:
         events.permit("cloudwatch.amazonaws.com", topic, "sns:Publish", alarm["AlarmArn"])
     except events.UndeliveredError as refused:

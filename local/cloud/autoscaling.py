@@ -1,60 +1,54 @@
-"""Application Auto Scaling: targets and policies, stored and described. Nothing acts on them yet.
+"""Application Auto Scaling's API: targets, policies, scheduled actions and activities of SageMaker's variants.
 
-Only variants of SageMaker endpoints are scalable here; what may register one is what AWS documents.
+What may register one is what AWS documents. `scaling` decides, `scaling_engine` acts.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import threading
+import time
+import traceback
 import uuid
-from typing import Any
+from collections.abc import Iterable
 
-from local.cloud import protocol, resources
+from local.cloud import clock, linked_role, protocol, scaling_alarms, types_scaling
 from local.cloud.extensions import Cloud
+from local.cloud.linked_role import LinkedRole
 from local.cloud.place import ACCOUNT, REGION
 from local.cloud.protocol import ApiError, Caller, Operation, arn
-from local.cloud.resources import Properties, Request
-from local.cloud.sagemaker.types import parameters
+from local.cloud.scaling import Breach, Policy, flaws
+from local.cloud.scaling_engine import TARGET, Engine, Record, steps_of
+from local.cloud.scheduled_scaling import Scheduled
 
-Record = dict[str, Any]
-_KEY = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 _SERVICE = "application-autoscaling"
-_LINKED = "sagemaker.application-autoscaling.amazonaws.com"
-_LINKED_ROLE = f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/{_LINKED}/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+_EVERY_SECONDS = 60  # the shortest period of the alarms that it answers to
+_CONFIGURATIONS = {
+    "TargetTrackingScaling": "TargetTrackingScalingPolicyConfiguration",
+    "StepScaling": "StepScalingPolicyConfiguration",
+}
 
 
-def install(_cloud: Cloud) -> None:
-    """Serve the API, and teach CloudFormation its two types."""
-    protocol.register(_SERVICE, "AnyScaleFrontendService", _Scaling().operations())
-    resources.register(
-        "AWS::ApplicationAutoScaling::ScalableTarget",
-        create=_create_target,
-        update=_update_target,
-        delete=_delete_target,
-        attributes=lambda physical_id, _: {"Id": physical_id},
-        replacing=_KEY,
-        tags=("Tags", "list"),
-    )
-    resources.register(
-        "AWS::ApplicationAutoScaling::ScalingPolicy",
-        create=_put_policy,
-        update=lambda _arn, request, _old: _put_policy(request),
-        delete=_delete_policy,
-        attributes=lambda physical_id, _: {"Arn": physical_id},
-        replacing=("PolicyName", "ScalingTargetId", *_KEY),
-    )
+def install(cloud: Cloud) -> None:
+    """Serve the API, teach CloudFormation its two types, and scale once a minute until the cloud ends."""
+    scaling = _Scaling(LinkedRole(cloud))
+    protocol.register(_SERVICE, "AnyScaleFrontendService", scaling.operations())
+    types_scaling.register()
+    stopped = threading.Event()
+    cloud.closing.callback(stopped.set)
+    threading.Thread(target=scaling.run, args=(stopped,), name="autoscaling", daemon=True).start()
 
 
 class _Scaling:
-    """Records in the API's words, by what identifies them."""
+    """Records in the API's words, by what identifies them: the engine's book."""
 
-    def __init__(self) -> None:
+    def __init__(self, linked: LinkedRole) -> None:
         self._lock = threading.Lock()
+        self._linked, self._scheduled = linked, Scheduled()
         self._targets: dict[tuple[str, ...], Record] = {}
         self._policies: dict[tuple[str, ...], Record] = {}
         self._tags: dict[str, dict[str, str]] = {}
-        self._linked = False
+        self._engine = Engine(self, lambda: linked.client("sagemaker"), clock.scaled)
 
     def operations(self) -> dict[str, Operation]:
         return {
@@ -64,8 +58,37 @@ class _Scaling:
             "PutScalingPolicy": self._put,
             "DescribeScalingPolicies": self._describe_policies,
             "DeleteScalingPolicy": self._delete,
+            "PutScheduledAction": self._schedule,
+            "DescribeScheduledActions": self._describe_scheduled,
+            "DeleteScheduledAction": self._unschedule,
+            "DescribeScalingActivities": self._describe_activities,
             "ListTagsForResource": self._list_tags,
         }
+
+    def run(self, stopped: threading.Event) -> None:
+        """Look at every target once a minute."""
+        while not stopped.wait(max(0.5, clock.scaled(_EVERY_SECONDS))):
+            try:
+                self._engine.tick(time.time())
+            except Exception:  # noqa: BLE001 - one target's failure ends no other one's scaling
+                traceback.print_exc()
+
+    def targets(self) -> list[Record]:
+        return list(self._targets.values())
+
+    def policies(self, target: Record) -> list[Record]:
+        return [it for key, it in list(self._policies.items()) if key[:-1] == _key(target)]
+
+    def breaches(self, record: Record, policy: Policy) -> Iterable[Breach]:
+        return scaling_alarms.breaches(record, policy)
+
+    def run_scheduled(self, target: Record, now: float) -> str | None:
+        cause = None
+        with self._lock:
+            for action in self._scheduled.due(target["ResourceId"], now):
+                target |= action["ScalableTargetAction"]
+                cause = f"scheduled action name {action['ScheduledActionName']} was triggered"
+        return cause
 
     def _register(self, caller: Caller, request: Record) -> Record:
         key, tags = _key(request), request.pop("Tags", {})
@@ -77,7 +100,7 @@ class _Scaling:
             self._may_scale(caller, key)
             record = {
                 "CreationTime": dt.datetime.now(dt.UTC),
-                "RoleARN": _LINKED_ROLE,
+                "RoleARN": linked_role.ARN,
                 **(old or {}),
                 **request,
             }
@@ -96,9 +119,7 @@ class _Scaling:
         endpoint = arn("sagemaker", "/".join(key[1].split("/")[:2]))
         caller.authorize("sagemaker:DescribeEndpoint", endpoint)
         caller.authorize("sagemaker:UpdateEndpointWeightsAndCapacities", endpoint)
-        if not self._linked:
-            caller.authorize("iam:CreateServiceLinkedRole", _LINKED_ROLE, {"iam:AWSServiceName": _LINKED})
-            self._linked = True
+        self._linked.ensure(caller)
 
     def _describe_targets(self, caller: Caller, request: Record) -> Record:
         caller.authorize(f"{_SERVICE}:DescribeScalableTargets", "*")
@@ -116,29 +137,31 @@ class _Scaling:
             caller.authorize(f"{_SERVICE}:DeregisterScalableTarget", target["ScalableTargetARN"])
             del self._targets[_key(request)]
             self._tags.pop(target["ScalableTargetARN"], None)
+            self._scheduled.remove(target["ResourceId"])
             for key in [key for key in self._policies if key[:-1] == _key(request)]:
-                del self._policies[key]
+                scaling_alarms.remove(self._linked.client("cloudwatch"), self._policies.pop(key)["Alarms"])
 
     def _put(self, caller: Caller, request: Record) -> Record:
         with self._lock:
             caller.authorize(f"{_SERVICE}:PutScalingPolicy", self._target(request)["ScalableTargetARN"])
-            if request.get("PolicyType") != "TargetTrackingScaling":
-                raise ApiError(
-                    "ValidationException", "Only TargetTrackingScaling is supported in the embedded cloud."
-                )
-            caller.authorize("cloudwatch:PutMetricAlarm", _alarms(request))
             key = (*_key(request), request["PolicyName"])
-            old = self._policies.get(key)
-            policy = old["PolicyARN"] if old else _policy_arn(request)
-            created = old["CreationTime"] if old else dt.datetime.now(dt.UTC)
-            self._policies[key] = request | {"PolicyARN": policy, "CreationTime": created, "Alarms": []}
-        return {"PolicyARN": policy, "Alarms": []}
+            old = self._policies.get(key, {})
+            record = {"CreationTime": dt.datetime.now(dt.UTC), "Alarms": [], **old, **request}
+            record.setdefault("PolicyARN", _policy_arn(request))
+            configuration = _configuration(record)
+            if record["PolicyType"] == "TargetTrackingScaling":
+                caller.authorize("cloudwatch:PutMetricAlarm", _alarms(request))
+                record["Alarms"] = scaling_alarms.put(self._linked.client("cloudwatch"), record)
+            elif flaw := next(flaws(steps_of(configuration)), None):
+                raise ApiError("ValidationException", flaw)
+            self._policies[key] = record
+        return {"PolicyARN": record["PolicyARN"], "Alarms": record["Alarms"]}
 
     def _describe_policies(self, caller: Caller, request: Record) -> Record:
         caller.authorize(f"{_SERVICE}:DescribeScalingPolicies", "*")
         named, resource = request.get("PolicyNames"), request.get("ResourceId")
         found = [
-            it
+            it | {"Alarms": scaling_alarms.of(it["PolicyARN"])}
             for it in self._policies.values()
             if _fits(it, request)
             and it["PolicyName"] in (named or [it["PolicyName"]])
@@ -152,8 +175,39 @@ class _Scaling:
             key = (*_key(request), request["PolicyName"])
             if key not in self._policies:
                 raise _unknown("No scaling policy found", request)
-            caller.authorize("cloudwatch:DeleteAlarms", _alarms(request))
+            if found := self._policies[key]["Alarms"]:
+                caller.authorize("cloudwatch:DeleteAlarms", _alarms(request))
+                scaling_alarms.remove(self._linked.client("cloudwatch"), found)
             del self._policies[key]
+
+    def _schedule(self, caller: Caller, request: Record) -> None:
+        with self._lock:
+            target = self._target(request)["ScalableTargetARN"]
+            caller.authorize(f"{_SERVICE}:PutScheduledAction", target)
+            self._scheduled.put(request)
+
+    def _describe_scheduled(self, caller: Caller, request: Record) -> Record:
+        caller.authorize(f"{_SERVICE}:DescribeScheduledActions", "*")
+        found = self._scheduled.of(request.get("ResourceId"), request.get("ScheduledActionNames", []))
+        return {"ScheduledActions": found}
+
+    def _unschedule(self, caller: Caller, request: Record) -> None:
+        with self._lock:
+            target = self._target(request)
+            caller.authorize(f"{_SERVICE}:DeleteScheduledAction", target["ScalableTargetARN"])
+            if not self._scheduled.remove(target["ResourceId"], request["ScheduledActionName"]):
+                raise _unknown("No scheduled action found", request)
+
+    def _describe_activities(self, caller: Caller, request: Record) -> Record:
+        caller.authorize(f"{_SERVICE}:DescribeScalingActivities", "*")
+        wanted = (
+            [request["ResourceId"]]
+            if "ResourceId" in request
+            else [it["ResourceId"] for it in self.targets()]
+        )
+        found = [it for resource in wanted for it in self._engine.activities(resource)]
+        also = request.get("IncludeNotScaledActivities", False)
+        return {"ScalingActivities": [it for it in found if also or "NotScaledReasons" not in it]}
 
     def _list_tags(self, caller: Caller, request: Record) -> Record:
         target = request["ResourceARN"]
@@ -170,12 +224,26 @@ class _Scaling:
 
 
 def _key(request: Record) -> tuple[str, ...]:
-    key = tuple(str(request[name]) for name in _KEY)
+    key = tuple(str(request[name]) for name in TARGET)
     if key[0] != "sagemaker" or key[2] != "sagemaker:variant:DesiredInstanceCount":
         raise ApiError(
             "ValidationException", "Only variants of SageMaker endpoints are scalable in the embedded cloud."
         )
     return key
+
+
+def _configuration(record: Record) -> Record:
+    """The configuration of a policy's kind; `ApiError` if it has none, or is of a kind that is missing here."""
+    kind = record.get("PolicyType", "StepScaling")
+    if kind not in _CONFIGURATIONS:
+        raise ApiError("ValidationException", f"{kind} is unsupported in the embedded cloud.")
+    record["PolicyType"] = kind
+    if _CONFIGURATIONS[kind] not in record:
+        raise ApiError("ValidationException", f"{_CONFIGURATIONS[kind]} is required for {kind}.")
+    found: Record = record[_CONFIGURATIONS[kind]]
+    if kind == "StepScaling" and "AdjustmentType" not in found:
+        raise ApiError("ValidationException", "AdjustmentType is required for a new step scaling policy.")
+    return found
 
 
 def _fits(record: Record, request: Record) -> bool:
@@ -187,7 +255,7 @@ def _fits(record: Record, request: Record) -> bool:
 
 
 def _unknown(what: str, request: Record) -> ApiError:
-    namespace, resource, dimension = (request[name] for name in _KEY)
+    namespace, resource, dimension = (request[name] for name in TARGET)
     return ApiError(
         "ObjectNotFoundException",
         f"{what} for service namespace: {namespace}, resource ID: {resource}, scalable dimension: {dimension}",
@@ -199,7 +267,7 @@ def _target_arn() -> str:
 
 
 def _policy_arn(request: Record) -> str:
-    namespace, resource, _ = (request[name] for name in _KEY)
+    namespace, resource, _ = (request[name] for name in TARGET)
     return (
         f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:scalingPolicy:{uuid.uuid4()}:"
         f"resource/{namespace}/{resource}:policyName/{request['PolicyName']}"
@@ -209,52 +277,3 @@ def _policy_arn(request: Record) -> str:
 def _alarms(request: Record) -> str:
     """Target tracking keeps two alarms of this name and a suffix, for which the caller needs permission."""
     return arn("cloudwatch", f"alarm:TargetTracking-{request['ResourceId']}-AlarmHigh")
-
-
-def _create_target(request: Request) -> str:
-    _update_target("", request, {})
-    resource, dimension, namespace = (
-        request.properties[name] for name in ("ResourceId", "ScalableDimension", "ServiceNamespace")
-    )
-    return f"{resource}|{dimension}|{namespace}"
-
-
-def _update_target(_id: str, request: Request, _old: Properties) -> None:
-    client = request.client(_SERVICE)
-    tags = {tag["Key"]: tag["Value"] for tag in request.properties.get("Tags", [])}
-    given = request.properties | {"Tags": tags}  # a list in templates, a map in the API
-    client.register_scalable_target(**parameters(client, "RegisterScalableTarget", given))
-
-
-def _delete_target(_id: str, request: Request) -> None:
-    client = request.client(_SERVICE)
-    try:
-        client.deregister_scalable_target(**{name: request.properties[name] for name in _KEY})
-    except client.exceptions.ObjectNotFoundException:
-        return
-
-
-def _put_policy(request: Request) -> str:
-    client = request.client(_SERVICE)
-    given = {key: value for key, value in request.properties.items() if key != "ScalingTargetId"}
-    arguments = parameters(client, "PutScalingPolicy", given | _of_target(request.properties))
-    policy: str = client.put_scaling_policy(**arguments)["PolicyARN"]
-    return policy
-
-
-def _delete_policy(_arn: str, request: Request) -> None:
-    client = request.client(_SERVICE)
-    try:
-        client.delete_scaling_policy(
-            PolicyName=request.properties["PolicyName"], **_of_target(request.properties)
-        )
-    except client.exceptions.ObjectNotFoundException:
-        return
-
-
-def _of_target(properties: Properties) -> Properties:
-    """What names the target: three properties, or the one id that Ref of a target gives."""
-    if target := properties.get("ScalingTargetId"):
-        resource, dimension, namespace = target.split("|")
-        return {"ServiceNamespace": namespace, "ResourceId": resource, "ScalableDimension": dimension}
-    return {name: properties[name] for name in _KEY}

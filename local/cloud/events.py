@@ -7,12 +7,16 @@ event after Input, InputPath or InputTransformer, and a session of the target's 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
+import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from local.cloud import clock, roles, seams
@@ -27,6 +31,9 @@ ATTEMPTS, AGE_SECONDS = 185, 24 * 3600
 _SWEEP_SECONDS = 0.5  # schedules name minutes: at factor 60 the shortest rate is a second
 _MISSING = {"ResourceNotFound", "ResourceNotFoundException", "EntityNotFoundException", "QueueDoesNotExist"}
 _PASSING = {"ThrottlingException", "ConcurrentRunsExceededException", "ResourceLimitExceeded"}
+# "Using universal targets" (EventBridge Scheduler User Guide): an operation of any service, by the name SDKs give it.
+_UNIVERSAL = re.compile(r"arn:aws:scheduler:::aws-sdk:([a-z0-9]+):([a-zA-Z0-9]+)")
+_EXECUTION = "<aws.scheduler.execution-id>"
 # Resource policies decide for these: the rule itself calls, not a role.
 _ACTIONS = {"sqs": "sqs:SendMessage", "sns": "sns:Publish", "lambda": "lambda:InvokeFunction"}
 
@@ -45,6 +52,7 @@ def install(cloud: Cloud) -> None:
     seams.replace(seams.eventbridge, "_parse_rate_seconds", _rate)
     seams.replace(seams.eventbridge, "_cron_next_fire", _cron)
     seams.replace(seams.lambda_svc, "_run_sqs_batch", _given_back)
+    TARGETS["scheduler"] = functools.partial(_operation, cloud)
     seams.eventbridge._SCHEDULER_TICK_INTERVAL = seams.scheduler._SCHEDULE_TICK_INTERVAL = _SWEEP_SECONDS
 
 
@@ -146,6 +154,22 @@ def _call(target: dict[str, Any], payload: str, rule: dict[str, Any]) -> None:
         seams.eventbridge._dispatch_to_sns(arn, payload)
     else:
         seams.eventbridge._dispatch_to_lambda(arn, payload)
+
+
+def _operation(
+    cloud: Cloud, target: dict[str, Any], request: dict[str, Any], session: roles.Session | None
+) -> None:
+    """Call the operation that a schedule's universal target names, as the schedule's role."""
+    found = _UNIVERSAL.fullmatch(target["Arn"])
+    if found is None or session is None:
+        raise UndeliveredError("InvalidTarget", f"{target['Arn']} is no universal target with a role")
+    # "Adding context attributes": another id for each attempt.
+    given = json.loads(json.dumps(request).replace(_EXECUTION, secrets.token_hex(8)))
+    client = session.client(found[1], cloud.place)
+    try:
+        getattr(client, xform_name(found[2]))(**given)
+    finally:
+        client.close()
 
 
 def _payload(target: dict[str, Any], rule: dict[str, Any], view: Any) -> str:

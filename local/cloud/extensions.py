@@ -25,7 +25,7 @@ EXTENSIONS: tuple[str, ...] = (
     "types_glue",
     "types_network",
     "types_watch",
-    "sagemaker",
+    "sagemaker.api",
     "autoscaling",
     "glue.api",
 )

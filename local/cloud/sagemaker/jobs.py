@@ -1,13 +1,14 @@
-"""Processing and training jobs: processes under SageMaker's container contract, each with the keys of its own role."""
+"""SageMaker's jobs: what they share, and processing and training, which are processes under the container contract."""
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from local.cloud import clock, logs, protocol, roles
 from local.cloud.extensions import Cloud
@@ -26,10 +27,43 @@ _RUNNING = ("InProgress", "Stopping")
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What differs between the two: the words of the API, and what runs the job."""
+    """What differs between kinds of jobs: the words of the API."""
 
     name: str  # ProcessingJob …
     resource: str
+
+    @property
+    def status(self) -> str:
+        """The member that holds the status."""
+        return f"{self.name}Status"
+
+    @property
+    def began(self) -> str:
+        """The member that holds the time at which it began to run."""
+        return f"{self.name.removesuffix('Job')}StartTime"
+
+
+class Performer(Protocol):
+    """What a kind of jobs does."""
+
+    @property
+    def kind(self) -> Kind:
+        """Its words."""
+
+    def admit(self, caller: Caller, request: Record) -> Record:
+        """What Describe answers while the job runs; `ApiError` if it can not be created."""
+
+    def perform(self, name: str, record: Record, stop: Callable[[], bool]) -> Record:
+        """Run the job to its end, or until `stop()`: what Describe answers then."""
+
+    def changed(self, resource: str) -> None:
+        """The job's status is another one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ContainerKind(Kind):
+    """A job that is one process under the container contract."""
+
     log_group: str
     run: Callable[[Job], dict[str, Any]]
     image: Callable[[Record], str]
@@ -37,13 +71,8 @@ class Kind:
     # What a Describe answer has that the request has not, while the job runs.
     running: Record
 
-    @property
-    def status(self) -> str:
-        """The member that holds the status."""
-        return f"{self.name}Status"
 
-
-PROCESSING = Kind(
+PROCESSING = ContainerKind(
     name="ProcessingJob",
     resource="processing-job",
     log_group="/aws/sagemaker/ProcessingJobs",
@@ -52,7 +81,7 @@ PROCESSING = Kind(
     isolated=lambda request: bool(request.get("NetworkConfig", {}).get("EnableNetworkIsolation")),
     running={},
 )
-TRAINING = Kind(
+TRAINING = ContainerKind(
     name="TrainingJob",
     resource="training-job",
     log_group="/aws/sagemaker/TrainingJobs",
@@ -64,71 +93,63 @@ TRAINING = Kind(
 
 
 def operations(cloud: Cloud, store: Store) -> dict[str, Operation]:
-    """Create, Describe and Stop of both kinds; a job that still runs ends with the cloud."""
-    jobs = _Jobs(cloud, store)
-    cloud.closing.callback(jobs.close)
-    found: dict[str, Operation] = {}
-    for kind in (PROCESSING, TRAINING):
-        found[f"Create{kind.name}"] = jobs.creator(kind)
-        found[f"Describe{kind.name}"] = jobs.describer(kind)
-        found[f"Stop{kind.name}"] = jobs.stopper(kind)
-    return found
+    """Create, Describe and Stop of processing and training jobs."""
+    processing_jobs, training_jobs = (
+        Jobs(cloud, store, _Containers(cloud, kind)).operations() for kind in (PROCESSING, TRAINING)
+    )
+    return processing_jobs | training_jobs
 
 
-class _Jobs:
-    """The jobs that run, each on a thread, by ARN."""
+class Jobs:
+    """The jobs of one kind that run, each on a thread, by ARN; one that still runs ends with the cloud."""
 
-    def __init__(self, cloud: Cloud, store: Store) -> None:
-        self._cloud, self._store = cloud, store
+    def __init__(self, cloud: Cloud, store: Store, performer: Performer) -> None:
+        self._store, self._performer, self._kind = store, performer, performer.kind
         self._running: dict[str, tuple[threading.Thread, threading.Event]] = {}
+        cloud.closing.callback(self.close)
 
-    def creator(self, kind: Kind) -> Operation:
-        def create(caller: Caller, request: Record) -> Record:
-            name, resource, tags = request[f"{kind.name}Name"], _arn(kind, request), request.pop("Tags", [])
-            authorize_create(caller, f"Create{kind.name}", resource, tags)
-            caller.pass_role(request["RoleArn"], "sagemaker.amazonaws.com")
-            try:
-                roles.check_trust(request["RoleArn"], "sagemaker")
-            except roles.AccessDeniedError as denied:
-                raise invalid(str(denied)) from None
-            if lacking := check.uninterpreted(kind.name.removesuffix("Job"), request):
-                raise invalid(lacking)
-            record = {"StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_SECONDS}, **request}
-            self._store.add(
-                resource,
-                {**record, f"{kind.name}Arn": resource, kind.status: "InProgress", **kind.running},
-                tags,
-                exists=f"{kind.name} name must be unique within an AWS account and region, and a {kind.name} with this "
-                f"name already exists ({resource})",
-            )
-            stop = threading.Event()
-            thread = threading.Thread(
-                target=self._run, args=(kind, name, record, stop), name=name, daemon=True
-            )
-            self._running[resource] = thread, stop
-            thread.start()
-            return {f"{kind.name}Arn": resource}
+    def operations(self) -> dict[str, Operation]:
+        """Create, Describe and Stop."""
+        name = self._kind.name
+        return {f"Create{name}": self.create, f"Describe{name}": self.describe, f"Stop{name}": self.stop}
 
-        return create
+    def create(self, caller: Caller, request: Record) -> Record:
+        """Check everything that AWS checks at once, then start."""
+        kind, resource, tags = self._kind, self._arn(request), request.pop("Tags", [])
+        authorize_create(caller, f"Create{kind.name}", resource, tags)
+        record = {**self._performer.admit(caller, request), f"{kind.name}Arn": resource}
+        self._store.add(
+            resource,
+            {**record, kind.status: "InProgress"},
+            tags,
+            exists=f"{kind.name} name must be unique within an AWS account and region, and a {kind.name} with this "
+            f"name already exists ({resource})",
+        )
+        name, stop = request[f"{kind.name}Name"], threading.Event()
+        # It knows account and region of the request.
+        work = contextvars.copy_context().run
+        thread = threading.Thread(
+            target=work, args=(self._run, resource, name, record, stop), name=name, daemon=True
+        )
+        self._running[resource] = thread, stop
+        thread.start()
+        return {f"{kind.name}Arn": resource}
 
-    def describer(self, kind: Kind) -> Operation:
-        def describe(caller: Caller, request: Record) -> Record:
-            caller.authorize(f"sagemaker:Describe{kind.name}", _arn(kind, request))
-            return self._find(kind, request)
+    def describe(self, caller: Caller, request: Record) -> Record:
+        """The job as it is now."""
+        caller.authorize(f"sagemaker:Describe{self._kind.name}", self._arn(request))
+        return self._find(request)
 
-        return describe
-
-    def stopper(self, kind: Kind) -> Operation:
-        def stop(caller: Caller, request: Record) -> None:
-            resource = _arn(kind, request)
-            caller.authorize(f"sagemaker:Stop{kind.name}", resource)
-            with self._store.lock:
-                if (status := self._find(kind, request)[kind.status]) not in _RUNNING:
-                    raise invalid(f"The request was rejected because the {kind.name} is in status {status}.")
-                self._store.change(resource, {kind.status: "Stopping"})
-                self._running[resource][1].set()
-
-        return stop
+    def stop(self, caller: Caller, request: Record) -> None:
+        """Ask it to end."""
+        kind, resource = self._kind, self._arn(request)
+        caller.authorize(f"sagemaker:Stop{kind.name}", resource)
+        with self._store.lock:
+            if (status := self._find(request)[kind.status]) not in _RUNNING:
+                raise invalid(f"The request was rejected because the {kind.name} is in status {status}.")
+            self._store.change(resource, {kind.status: "Stopping"})
+            self._running[resource][1].set()
+        self._performer.changed(resource)
 
     def close(self) -> None:
         """End every job's process."""
@@ -139,47 +160,73 @@ class _Jobs:
         for thread, _ in running:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _find(self, kind: Kind, request: Record) -> Record:
-        found = self._store.find(_arn(kind, request))
+    def _arn(self, request: Record) -> str:
+        kind = self._kind
+        return protocol.arn("sagemaker", f"{kind.resource}/{request[f'{kind.name}Name'].lower()}")
+
+    def _find(self, request: Record) -> Record:
+        found = self._store.find(self._arn(request))
         if found is None:
-            raise ApiError("ResourceNotFound", f"Requested resource not found: {_arn(kind, request)}")
+            raise ApiError("ResourceNotFound", f"Requested resource not found: {self._arn(request)}")
         return found
 
-    def _run(self, kind: Kind, name: str, request: Record, stop: threading.Event) -> None:
-        resource = protocol.arn("sagemaker", f"{kind.resource}/{name.lower()}")
-        self._store.change(resource, {f"{kind.name.removesuffix('Job')}StartTime": now()})
+    def _run(self, resource: str, name: str, record: Record, stop: threading.Event) -> None:
+        kind = self._kind
+        self._store.change(resource, {kind.began: now()})
+        self._performer.changed(resource)
         try:
-            ended = self._perform(kind, name, request, stop)
+            ended = self._performer.perform(name, record, stop.is_set)
         except Exception as error:  # noqa: BLE001 - whatever happens here, the job ends, and says why
             ended = {kind.status: "Failed", "FailureReason": f"InternalServerError: {error!r}"}
         self._store.change(resource, {name: value for name, value in ended.items() if name != "CreationTime"})
         del self._running[resource]
+        self._performer.changed(resource)
 
-    def _perform(self, kind: Kind, name: str, request: Record, stop: threading.Event) -> Mapping[str, Any]:
-        place = self._cloud.place
-        session = roles.assume(request["RoleArn"], "sagemaker", "SageMaker")
+
+class _Containers:
+    """Processing or training: one process on this machine, with the keys of the job's role."""
+
+    def __init__(self, cloud: Cloud, kind: ContainerKind) -> None:
+        self._cloud, self.kind = cloud, kind
+
+    def admit(self, caller: Caller, request: Record) -> Record:
+        caller.pass_role(request["RoleArn"], "sagemaker.amazonaws.com")
+        try:
+            roles.check_trust(request["RoleArn"], "sagemaker")
+        except roles.AccessDeniedError as denied:
+            raise invalid(str(denied)) from None
+        if lacking := check.uninterpreted(self.kind.name.removesuffix("Job"), request):
+            raise invalid(lacking)
+        return {
+            "StoppingCondition": {"MaxRuntimeInSeconds": DEFAULT_SECONDS},
+            **request,
+            **self.kind.running,
+        }
+
+    def perform(self, name: str, record: Record, stop: Callable[[], bool]) -> Record:
+        kind, place = self.kind, self._cloud.place
+        session = roles.assume(record["RoleArn"], "sagemaker", "SageMaker")
         stream = logs.Stream(session, place, kind.log_group, f"{name}/algo-1-{int(time.time())}")
         s3 = session.client("s3", place)
         setting = Setting(
             s3=s3,
             sagemaker=SimpleNamespace(meta=SimpleNamespace(region_name=REGION)),  # a job calls no SageMaker
-            images={kind.image(request): self._cloud.python},
+            images={kind.image(record): self._cloud.python},
             work_dir=place.folder / "work",
             # "EnableNetworkIsolation": no network, and no credentials in the container.
-            environment={} if kind.isolated(request) else _environment(place, session),
-            stop=stop.is_set,
+            environment={} if kind.isolated(record) else _environment(place, session),
+            stop=stop,
             grace_seconds=clock.scaled(_GRACE_SECONDS),
         )
         folder = setting.work_dir / kind.resource / name
         try:
-            return kind.run(Job(request, name, folder, setting, stream.write))
+            return kind.run(Job(record, name, folder, setting, stream.write))
         finally:
             stream.close()
             s3.close()
 
-
-def _arn(kind: Kind, request: Record) -> str:
-    return protocol.arn("sagemaker", f"{kind.resource}/{request[f'{kind.name}Name'].lower()}")
+    def changed(self, resource: str) -> None:
+        """No rule here listens to these jobs."""
 
 
 def _environment(place: Place, session: roles.Session) -> dict[str, str]:

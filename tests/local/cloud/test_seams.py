@@ -97,6 +97,7 @@ NAMES: dict[str, str | None] = {
     "eventbridge._dispatch_to_lambda": "arn payload",
     "eventbridge._dispatch_to_sns": "arn payload",
     "eventbridge._invoke_target": "target event rule view",
+    "eventbridge._parse_cron_fields": "expr",
     "eventbridge._parse_rate_seconds": "expr",
     "eventbridge._pattern_event_view": "event",
     "eventbridge._put_events": "data allow_aws_source",
