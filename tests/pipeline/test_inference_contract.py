@@ -149,6 +149,12 @@ def test_csv_is_answered_as_csv(
         ("{}", {}, 400, "carrier is missing or null"),
         ("a;b", {"Content_Type": "text/csv"}, 400, "1 values; expected 18"),
         (b"\xff", {"Content_Type": "application/json; charset=utf-8"}, 400, "not UTF-8"),
+        (
+            "AA,LGA,DFW,,2013-11-07T12:00:00Z," + "9" * 400 + ",5,955,1389" + "," * 9,
+            {"Content_Type": "text/csv"},
+            400,
+            "column hour = ",
+        ),
         ("{}", {"Content_Type": "application/x-npy"}, 415, "send application/json or text/csv"),
         (b'{"carrier": "\xd6"}', {"Content_Type": "application/json"}, 400, "not UTF-8 at character 13"),
         ("\xd6,LGA".encode("latin-1"), {"Content_Type": "text/csv"}, 400, "not UTF-8 at character 0"),
