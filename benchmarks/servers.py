@@ -18,7 +18,7 @@ from pipeline import predictors
 from tools.assembly import ROOT
 
 OURS, BARE, MLSERVER, MLSERVER_WORKER = "ours", "bare", "MLServer", "MLServer, 1 worker"
-START_SECONDS = 90.0
+START_SECONDS = 180.0
 MLSERVER_PROGRAM = ROOT / ".venv-bench" / "bin" / "mlserver"
 # One thread for a prediction, as AWS's image sets it.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}

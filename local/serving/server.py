@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import selectors
-import socket
 import time
 from collections import deque
-from collections.abc import Callable
 from http import HTTPStatus
 
 from local.serving.connection import Connection
+from local.serving.connections import Connections
 from local.serving.health import Health, unhealthy
 from local.serving.limits import Limits
 from local.serving.messages import JSON, Answer, Head, RequestError, refusal, render
@@ -19,7 +17,6 @@ from local.serving.workers import Job, Workers
 
 # How often deadlines are looked at, in seconds.
 TICK = 0.1
-BACKLOG = 128
 STOPPING = "this server is stopping. Try another instance."
 _PING = "a ping"  # the task of a connection that waits for the health check
 
@@ -34,18 +31,8 @@ class Server:
         self, model: Model, *, port: int = 0, probe: bytes | None = None, limits: Limits | None = None
     ) -> None:
         self._limits = limits or Limits()
-        self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-        self._listener.bind(("127.0.0.1", port))
-        self._listener.listen(BACKLOG)
-        self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._waker, self._woken = socket.socketpair()
-        self._waker.setblocking(False)
-        self._woken.setblocking(False)
-        self._connections: set[Connection] = set()
-        self._refused: set[Connection] = set()
+        self._connections = Connections(port, self._limits, ready=self._turn)
+        self.port = self._connections.port
         self._pings: list[Connection] = []
         self._answered: deque[Connection] = deque()  # by a worker, with something left to do
         self._stops = 0
@@ -53,7 +40,7 @@ class Server:
         self._workers = Workers(
             lambda job: model.predict(job.body, job.content_type, job.accept), self._give, self._limits
         )
-        self._health = Health(model, self._workers, self._limits, probe=probe, notify=self._wake)
+        self._health = Health(model, self._workers, self._limits, probe=probe, notify=self._connections.wake)
 
     @property
     def running(self) -> int:
@@ -63,19 +50,17 @@ class Server:
     def stop(self) -> None:
         """Ask `run` to drain and return; a second time, to return at once. A signal handler may call it."""
         self._stops += 1
-        self._wake()
+        self._connections.wake()
 
     def run(self) -> int:
         """Serve until stopped: then answer 503 to all but what is predicted, and wait for that for `limits.drain`.
 
         Returns how many admitted requests were left without an answer.
         """
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(self._woken, selectors.EVENT_READ, self._wakened)
+        self._connections.listen(refuse=self._refuse_connection)
         tick, end = time.monotonic() + TICK, float("inf")
         while True:
-            for key, events in self._selector.select(TICK):
-                key.data(events)
+            self._connections.wait(TICK)
             while self._answered:
                 self._advance(self._answered.popleft())
             now = time.monotonic()
@@ -93,27 +78,9 @@ class Server:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    def _accept(self, _: int) -> None:
-        while True:
-            try:
-                client, _address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError:
-                time.sleep(TICK)  # no descriptor is left, or the client is gone already
-                return
-            now = time.monotonic()
-            if len(self._connections) < self._limits.connections:
-                connection = Connection(client, now + self._limits.idle)
-                self._connections.add(connection)
-                self._watch(connection)
-            elif len(self._refused) < self._limits.connections:
-                connection = Connection(client, now + self._limits.closing)
-                self._refused.add(connection)
-                reason = f"all {self._limits.connections} connections are in use. Reuse one, or try again."
-                self._refuse(connection, refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=1))
-            else:
-                client.close()
+    def _refuse_connection(self, connection: Connection) -> None:
+        reason = f"all {self._limits.connections} connections are in use. Reuse one, or try again."
+        self._refuse(connection, refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=1))
 
     def _turn(self, connection: Connection, events: int) -> None:
         """Take what a client sent, or send it what it takes now."""
@@ -144,7 +111,7 @@ class Server:
 
     def _advance(self, connection: Connection) -> None:
         """Answer what can be answered, then wait for what the connection needs next, or end it."""
-        if connection not in self._connections and connection not in self._refused:
+        if connection not in self._connections:
             return
         while connection.ready:
             try:
@@ -161,34 +128,12 @@ class Server:
         if answered and (connection.ended or (connection.closing and not connection.shut())):
             self._drop(connection)
         else:
-            self._watch(connection)
-
-    def _watch(self, connection: Connection) -> None:
-        reading = 0 if connection.ended else selectors.EVENT_READ
-        events = reading | (selectors.EVENT_WRITE if connection.unsent else 0)
-        if events == connection.watched:
-            return
-        if not connection.watched:
-            turn: Callable[[int], None] = functools.partial(self._turn, connection)
-            self._selector.register(connection.socket, events, turn)
-        elif not events:
-            self._selector.unregister(connection.socket)
-        else:
-            key = self._selector.get_key(connection.socket)
-            self._selector.modify(connection.socket, events, key.data)
-        connection.watched = events
+            self._connections.watch(connection)
 
     def _drop(self, connection: Connection) -> None:
-        with connection.lock:
-            task, connection.task = connection.task, None
-            connection.closing = True
-            if connection.watched:
-                self._selector.unregister(connection.socket)
-            connection.socket.close()
+        task = self._connections.drop(connection)
         if isinstance(task, Job):
             self._workers.cancel(task)
-        self._connections.discard(connection)
-        self._refused.discard(connection)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -242,7 +187,7 @@ class Server:
         connection: Connection = job.client
         if self._answer(connection, job, answer):
             self._answered.append(connection)
-            self._wake()
+            self._connections.wake()
 
     def _answer(self, connection: Connection, task: object, answer: Answer) -> bool:
         """Send an answer if `task` still waits for it; whether the loop has something left to do."""
@@ -275,7 +220,7 @@ class Server:
             reason = f"no answer within {self._limits.answer:g} s, which is the limit. Send fewer records a request."
             self._answer(job.client, job, refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=1))
             self._advance(job.client)
-        for connection in [*self._connections, *self._refused]:
+        for connection in self._connections:
             if connection.task is None and now > connection.deadline:
                 if connection.ready and not connection.idle:
                     reason = f"the request did not arrive within {self._limits.request:g} s."
@@ -289,7 +234,7 @@ class Server:
         for job in self._workers.dismiss():
             self._answer(job.client, job, told)
             self._advance(job.client)
-        for connection in list(self._connections):
+        for connection in self._connections:
             if connection.task is _PING or (connection.ready and not connection.idle):
                 self._refuse(connection, told)
 
@@ -298,17 +243,5 @@ class Server:
 
     def _close(self) -> int:
         unanswered = sum(isinstance(connection.task, Job) for connection in self._connections)
-        for connection in [*self._connections, *self._refused]:
-            self._drop(connection)
-        self._listener.close()
-        self._selector.close()
+        self._connections.close()
         return unanswered
-
-    def _wake(self) -> None:
-        try:
-            self._waker.send(b"\0")
-        except OSError:
-            return  # it is awake already, or has ended
-
-    def _wakened(self, _: int) -> None:
-        self._woken.recv(4096)
