@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from local.serving.messages import BODY_LIMIT, CONTINUE, HEAD_LIMIT, Head, RequestError, parse
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 _END = b"\r\n\r\n"
 
 
