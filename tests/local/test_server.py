@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -52,6 +53,7 @@ def predict_fn(data, model):
     if data == [-1]:
         raise RuntimeError("it cannot predict -1")
     while data == [0] and "gate" in model and not os.path.exists(model["gate"]):
+        open(model["gate"] + " is closed", "w").close()
         time.sleep(0.01)
     time.sleep(model.get("seconds", 0))
     return [x * model["factor"] for x in data]
@@ -371,6 +373,20 @@ def test_a_full_queue_answers_503_and_when_to_come_back(make_model, start, gate:
     assert ask(server)[0] == 200
 
 
+def test_a_client_that_is_gone_leaves_its_place_in_the_queue(make_model, start, gate: Path) -> None:
+    server = start(make_model(gate=str(gate)), workers=1, queue=1)
+    running, gone = send(server, "[0]"), send(server)
+    gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+    gone.close()
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+    next_ = send(server, "[2]")
+    gate.touch()
+    assert [receive(connection)[2] for connection in (running, next_)] == [
+        {"predictions": [0]},
+        {"predictions": [4]},
+    ]
+
+
 @pytest.mark.parametrize("probe", [None, b"[1]"])
 def test_a_ping_waits_neither_for_a_worker_nor_in_the_queue(make_model, start, gate: Path, probe) -> None:
     server = start(make_model(gate=str(gate)), workers=1, queue=1, probe=probe, probe_kept=0)
@@ -497,6 +513,7 @@ def test_a_server_that_stops_tells_everybody_and_answers_what_it_predicts(
         assert exchange(connection, "", path="/ping", method="GET")[0] == 200
     half = partly(server, SLOW[1])
     running, waiting = send(server, "[0]"), send(server)
+    until(lambda: server.running == 1)
     server.stop()
     status, headers, answer = receive(waiting)
     assert (status, headers["Connection"], headers["Retry-After"]) == (503, "close", "1")
@@ -521,6 +538,8 @@ def refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except ConnectionRefusedError:
         return True
+    except OSError:  # it was listening still, and closed meanwhile
+        return False
     return False
 
 
@@ -601,18 +620,20 @@ def port_of(process: "subprocess.Popen[str]") -> int:
     return int(line.rsplit(":", 1)[1])
 
 
-def test_server_process_answers_the_request_in_flight_before_it_stops(make_model, launch) -> None:
-    process = launch("--model", str(make_model(seconds=0.5)), "--port", "0", "--stop-with-parent")
+def test_server_process_answers_the_request_in_flight_before_it_stops(make_model, launch, gate: Path) -> None:
+    process = launch("--model", str(make_model(gate=str(gate))), "--port", "0", "--stop-with-parent")
     port = port_of(process)
     idle = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     idle.connect()
     busy = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(exchange, busy, "[1]")
-        time.sleep(0.2)
+        answer = pool.submit(exchange, busy, "[0]")
+        until(Path(f"{gate} is closed").exists)
         process.send_signal(signal.SIGTERM)
+        until(lambda: exchange(idle, "", path="/ping", method="GET")[0] == 503)
+        gate.touch()
         status, headers, body = answer.result()
-    assert (status, headers["Connection"], body) == (200, "close", {"predictions": [2]})
+    assert (status, headers["Connection"], body) == (200, "close", {"predictions": [0]})
     assert process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
@@ -626,6 +647,7 @@ def test_a_second_signal_ends_the_process_at_once_and_it_says_what_is_lost(
     process = launch("--model", str(make_model(gate=str(gate))), "--port", "0")
     lost = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=10)
     lost.request("POST", "/invocations", body="[0]")
+    until(Path(f"{gate} is closed").exists)
     watcher = http.client.HTTPConnection("127.0.0.1", lost.port, timeout=10)
     assert exchange(watcher, "", path="/ping", method="GET")[0] == 200
     process.send_signal(signal.SIGTERM)
@@ -644,6 +666,7 @@ def test_a_killed_process_leaves_nobody_waiting_and_its_port_free(make_model, la
     asked = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(8)]
     for connection in asked:
         connection.request("POST", "/invocations", body="[0]")
+    until(Path(f"{gate} is closed").exists)
     process.kill()
     for connection in asked:
         with pytest.raises(ConnectionError):
