@@ -60,7 +60,7 @@ operations: .venv/.dev .venv-cloud/.installed ## rewrite docs/operations.md: wha
 diagram: .venv/.synth node_modules/.package-lock.json ## redraw docs/diagrams/flow.svg from the templates
 	@$(BIN)/python -m tools.diagram
 
-bench: .venv/.dev .venv-cloud/.installed node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
+bench: .venv/.dev .venv-cloud/.installed .venv-bench/.installed node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 # --- what an engineer with an AWS account runs ----------------------------------------------------------------------
@@ -130,13 +130,19 @@ INSTALL = $(UV) pip install --quiet --python $(BIN)/python --require-hashes --co
 	@$(UV) pip install --quiet --python .venv-cloud/bin/python --require-hashes --compile-bytecode -r requirements-cloud.txt
 	@touch $@
 
+.venv-bench/.installed: requirements-bench.txt | $(UV)
+	@echo "Installing the model server that ours is measured beside (MLServer) into its own environment ..."
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv --without-pip .venv-bench
+	@$(UV) pip install --quiet --python .venv-bench/bin/python --require-hashes --no-deps --compile-bytecode -r requirements-bench.txt
+	@touch $@
+
 node_modules/.package-lock.json: package-lock.json .venv/.synth
 	@echo "Installing the CDK CLI ..."
 	@$(BIN)/npm ci --loglevel=error
 	@touch $@
 
 lock: $(UV) ## pin again, after a change to a requirements*.in
-	@for name in -uv -dev -cloud "" -local; do \
+	@for name in -uv -dev -cloud -bench "" -local; do \
 	  $(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --annotation-style line $$(test "$$name" = "" -o "$$name" = -local && echo "-c requirements-dev.txt") \
 	    requirements$$name.in -o requirements$$name.txt || exit 1; done

@@ -1,4 +1,4 @@
-"""The peer of the inference benchmark: a bare XGBoost predict in a bare HTTP server, on 127.0.0.1.
+"""A peer of the serving benchmark: a bare XGBoost predict in a bare HTTP server, on 127.0.0.1.
 
 It takes rows of encoded features as a JSON list of lists and answers a JSON list of scores. Nothing is checked,
 encoded, limited or reported.
@@ -43,9 +43,8 @@ class Server(ThreadingHTTPServer):
     """Daemon threads, so that the process ends when it is told to."""
 
     daemon_threads = True
+    request_queue_size = 128
 
 
 if __name__ == "__main__":
-    server = Server(("127.0.0.1", 0), Handler)
-    print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
-    server.serve_forever()
+    Server(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()

@@ -1,6 +1,6 @@
 """`make bench`: every benchmark in turn, each in its own process so that none warms another up.
 
-`python -m benchmarks.run training inference` runs some. Tables go to standard output, figures to out/bench/*.json.
+`python -m benchmarks.run training serving` runs some. Tables go to standard output, figures to out/bench/*.json.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tools.assembly import ROOT
 
-BENCHMARKS = ("setup", "synth", "etl", "training", "inference", "stream", "demo")
+BENCHMARKS = ("setup", "synth", "etl", "training", "serving", "stream", "demo")
 
 
 def main(argv: Sequence[str]) -> None:

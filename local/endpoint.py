@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import selectors
 import subprocess
@@ -17,10 +18,16 @@ ROOT = Path(__file__).parents[1]
 # What the model's process is given besides its own environment: nothing of ours that could hide a missing module.
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 LAST_LINES = 100
+# As AWS: SIGTERM, and SIGKILL 30 seconds later. The server needs at most 25 of them.
+STOP_SECONDS = 30.0
 
 
 class EndpointError(Exception):
     """The endpoint did not start, or did not answer a request with success; the message has the reason."""
+
+
+class StuckError(EndpointError):
+    """The server runs, but no worker of it will ever take a request: it has to be ended."""
 
 
 class Endpoint:
@@ -31,7 +38,7 @@ class Endpoint:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ping(self) -> None:
-        """Return if the model predicts; `EndpointError` with its reason if not."""
+        """Return if the model predicts; `EndpointError` with its reason if not, `StuckError` if it cannot any more."""
         self._exchange("GET", "/ping", None, {})
 
     def invoke(self, body: bytes, *, content_type: str, accept: str) -> bytes:
@@ -48,7 +55,9 @@ class Endpoint:
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != http.HTTPStatus.OK:
-            raise EndpointError(f"{self.url}{path}: {response.status}: {answer.decode(errors='replace')}")
+            stuck = path == "/ping" and json.loads(answer)["cause"] == "workers"
+            reason = f"{self.url}{path}: {response.status}: {answer.decode(errors='replace')}"
+            raise (StuckError if stuck else EndpointError)(reason)
         return answer
 
 
@@ -116,6 +125,6 @@ def _port(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(15)
+        process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()

@@ -15,7 +15,7 @@ from tests.local.demo.test_processes import alive
 def test_an_unknown_benchmark_is_named_before_anything_runs() -> None:
     with pytest.raises(
         SystemExit,
-        match=r"speed: no such benchmark\. There are setup, synth, etl, training, inference, stream, demo\.",
+        match=r"speed: no such benchmark\. There are setup, synth, etl, training, serving, stream, demo\.",
     ):
         run.main(["speed"])
 
@@ -36,8 +36,8 @@ def test_a_failing_benchmark_does_not_hide_the_next_one(monkeypatch, ran: list[s
 
     monkeypatch.setattr(run, "run", fail_the_first)
     with pytest.raises(SystemExit, match="failed: training"):
-        run.main(["training", "inference"])
-    assert ran == ["benchmarks.training", "benchmarks.inference"]
+        run.main(["training", "serving"])
+    assert ran == ["benchmarks.training", "benchmarks.serving"]
 
 
 def test_sigterm_ends_a_benchmark_and_what_it_started(monkeypatch, ran: list[str], tmp_path) -> None:

@@ -3,8 +3,10 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,11 +18,16 @@ from typing import Any
 
 import pytest
 
-from local import server as serving
+from local import server as command
+from local.serving import model as models
+from local.serving.limits import Limits
+from local.serving.messages import BODY_LIMIT
+from local.serving.server import Server
 
 ROOT = Path(__file__).parents[2]
+# It multiplies; the request [-1] fails, and [0] is not answered before the file `gate` exists.
 PROGRAM = """
-import json, time
+import json, os, time
 
 class Refused(ValueError):
     def __init__(self, status, reason):
@@ -43,6 +50,11 @@ def input_fn(body, content_type):
         raise Refused(400, f"not JSON: {error.msg}") from error
 
 def predict_fn(data, model):
+    if data == [-1]:
+        raise RuntimeError("it cannot predict -1")
+    while data == [0] and "gate" in model and not os.path.exists(model["gate"]):
+        open(model["gate"] + " is closed", "w").close()
+        time.sleep(0.01)
     time.sleep(model.get("seconds", 0))
     return [x * model["factor"] for x in data]
 
@@ -61,7 +73,7 @@ def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "inference", raising=False)
 
-    def make(*, program: str = PROGRAM, **model: float) -> Path:
+    def make(*, program: str = PROGRAM, **model: Any) -> Path:
         (tmp_path / "code").mkdir(exist_ok=True)
         (tmp_path / "code" / "inference.py").write_text(program)
         (tmp_path / "factor.json").write_text(json.dumps({"factor": 2, **model}))
@@ -72,12 +84,17 @@ def make_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., serving.Server]]:
-    running: list[tuple[serving.Server, threading.Thread]] = []
+def start() -> Iterator[Callable[..., Server]]:
+    """A server in this process, with a worker for each of four requests unless a test asks for fewer."""
+    running: list[tuple[Server, threading.Thread]] = []
 
-    def run(model: Path, *, probe: bytes | None = None) -> serving.Server:
-        server = serving.Server(serving.load(model, {}), probe=probe)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    def run(model: Path, *, probe: bytes | None = None, workers: int = 4, **limits: float) -> Server:
+        server = Server(
+            models.load(model, {}),
+            probe=probe,
+            limits=Limits(workers=workers, **limits),
+        )
+        thread = threading.Thread(target=server.run)
         thread.start()
         running.append((server, thread))
         return server
@@ -85,18 +102,20 @@ def start() -> Iterator[Callable[..., serving.Server]]:
     yield run
     for server, thread in running:
         server.stop()
+        server.stop()
         thread.join(10)
+        assert not thread.is_alive()
 
 
 def ask(
-    server: serving.Server,
+    server: Server,
     body: bytes | str = "[1, 2]",
     *,
     path: str = "/invocations",
     method: str = "POST",
     **headers: str,
 ) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
         return exchange(connection, body, path=path, method=method, **headers)
     finally:
@@ -123,8 +142,8 @@ def exchange(
     )
 
 
-def raw_exchange(server: serving.Server, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+def raw_exchange(server: Server, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
         answer = b""
@@ -141,7 +160,7 @@ def test_server_predicts_json_and_csv_and_answers_in_the_accepted_type(make_mode
 
 
 def test_server_answers_many_requests_on_one_connection(make_model, start) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", start(make_model()).server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", start(make_model()).port, timeout=10)
     connection.connect()
     own_port = connection.sock.getsockname()
     for number in range(20):
@@ -177,7 +196,7 @@ def test_server_refuses_a_bad_request_with_a_reason(
 
 def test_server_refuses_a_body_above_the_limit_and_takes_one_at_the_limit(make_model, start) -> None:
     server = start(make_model())
-    at_limit = b"[1" + b" " * (serving.BODY_LIMIT - 3) + b"]"
+    at_limit = b"[1" + b" " * (BODY_LIMIT - 3) + b"]"
     assert ask(server, at_limit)[2] == {"predictions": [2.0]}
     status, headers, answer = ask(server, at_limit + b" ")
     assert (status, headers["Connection"]) == (413, "close")
@@ -188,7 +207,7 @@ def test_server_refuses_an_oversize_body_before_it_is_sent_to_a_client_that_asks
     make_model, start
 ) -> None:
     head = b"POST /invocations HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
-    answer = raw_exchange(start(make_model()), head % (serving.BODY_LIMIT + 1))
+    answer = raw_exchange(start(make_model()), head % (BODY_LIMIT + 1))
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
@@ -253,41 +272,295 @@ def test_a_refused_request_leaves_the_model_healthy(make_model, start) -> None:
     assert ask(server, "", path="/ping", method="GET")[0] == 200
 
 
-def test_server_holds_a_bounded_number_of_connections(make_model, start, monkeypatch) -> None:
-    monkeypatch.setattr(serving, "CONNECTIONS", 2)
-    server = start(make_model())
-    held = [http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10) for _ in range(2)]
-    for connection in held:
-        assert exchange(connection, "[1]")[0] == 200
-    status, _, answer = ask(server)
-    assert (status, "2 connections" in answer["error"]) == (503, True)
-    held.pop().close()
-    deadline = time.monotonic() + 5
-    while (status := ask(server)[0]) != 200 and time.monotonic() < deadline:
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """The file that lets the request [0] be answered, once it exists."""
+    return tmp_path / "gate"
+
+
+def send(server: Server, body: str = "[1]") -> http.client.HTTPConnection:
+    """A request whose answer is not awaited; the server has taken it up when this returns."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/invocations", body=body)
+    ask(server, "", path="/ping", method="GET")
+    return connection
+
+
+def receive(connection: http.client.HTTPConnection) -> Answer:
+    response = connection.getresponse()
+    answer = response.status, dict(response.headers), json.loads(response.read())
+    connection.close()
+    return answer
+
+
+def partly(server: Server, sent: bytes) -> socket.socket:
+    """A connection over which a part of a request was sent."""
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection.sendall(sent)
+    return connection
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert status == 200
-    held.pop().close()
 
 
-def test_server_answers_many_clients_at_once(make_model, start) -> None:
-    server = start(make_model())
+def test_server_loads_the_model_once_for_64_clients(make_model, start, tmp_path: Path) -> None:
+    once = PROGRAM.replace(
+        "def model_fn(directory):", "def model_fn(directory):\n    print('loaded', file=LOG)"
+    )
+    server = start(make_model(program=f"LOG = open({str(tmp_path / 'log')!r}, 'a', 1)\n{once}"))
 
     def talk(client: int) -> list[Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-        answers = [exchange(connection, f"[{client}, {number}]")[2] for number in range(12)]
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        answers = [exchange(connection, f"[{client}, {number + 1}]")[2] for number in range(5)]
         connection.close()
         return answers
 
-    with ThreadPoolExecutor(16) as pool:
-        for client, answers in enumerate(pool.map(talk, range(16))):
-            assert answers == [{"predictions": [2.0 * client, 2.0 * number]} for number in range(12)]
+    with ThreadPoolExecutor(64) as pool:
+        for client, answers in enumerate(pool.map(talk, range(64))):
+            assert answers == [{"predictions": [2.0 * client, 2.0 * number + 2]} for number in range(5)]
+    assert (tmp_path / "log").read_text() == "loaded\n"
 
 
-def test_server_closes_a_connection_that_stays_idle(make_model, start, monkeypatch) -> None:
-    monkeypatch.setattr(serving.Handler, "timeout", 0.1)
-    server = start(make_model())
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as connection:
+def test_server_answers_requests_sent_at_once_on_one_connection_in_their_order(make_model, start) -> None:
+    requests = b"".join(
+        b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n[%d]" % number for number in range(1, 9)
+    )
+    answers = raw_exchange(start(make_model()), requests)
+    assert re.findall(rb"\[(\d+)\.0\]", answers) == [b"%d" % (2 * number) for number in range(1, 9)]
+
+
+def test_server_holds_a_bounded_number_of_connections(make_model, start) -> None:
+    server = start(make_model(), connections=2)
+    held = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(2)]
+    for connection in held:
+        assert exchange(connection, "[1]")[0] == 200
+    status, headers, answer = ask(server)
+    assert (status, headers["Retry-After"], headers["Connection"]) == (503, "1", "close")
+    assert "2 connections" in answer["error"]
+    held.pop().close()
+    until(lambda: ask(server)[0] == 200)
+    held.pop().close()
+
+
+def test_an_idle_connection_takes_no_worker(make_model, start) -> None:
+    server = start(make_model(), workers=1)
+    idle = [partly(server, b"") for _ in range(20)]
+    assert ask(server)[0] == 200
+    for connection in idle:
+        connection.close()
+
+
+def test_server_closes_a_connection_that_stays_idle(make_model, start) -> None:
+    server = start(make_model(), idle=0.1)
+    with partly(server, b"") as connection:
         assert connection.recv(1) == b""
+
+
+def test_a_full_queue_answers_503_and_when_to_come_back(make_model, start, gate: Path) -> None:
+    server = start(make_model(gate=str(gate)), workers=1, queue=2)
+    accepted = [send(server, "[0]"), send(server, "[1]"), send(server, "[2]")]
+    status, headers, answer = ask(server)
+    assert (status, headers["Retry-After"], headers["Connection"]) == (503, "2", "keep-alive")
+    assert answer["error"] == "1 requests are predicted and 2 wait, which is the limit. Try again later."
+    gate.touch()
+    assert [receive(connection)[2] for connection in accepted] == [
+        {"predictions": [2.0 * number]} for number in range(3)
+    ]
+    assert ask(server)[0] == 200
+
+
+def test_a_client_that_is_gone_leaves_its_place_in_the_queue(make_model, start, gate: Path) -> None:
+    server = start(make_model(gate=str(gate)), workers=1, queue=1)
+    running, gone = send(server, "[0]"), send(server)
+    gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+    gone.close()
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+    next_ = send(server, "[2]")
+    gate.touch()
+    assert [receive(connection)[2] for connection in (running, next_)] == [
+        {"predictions": [0]},
+        {"predictions": [4]},
+    ]
+
+
+@pytest.mark.parametrize("probe", [None, b"[1]"])
+def test_a_ping_waits_neither_for_a_worker_nor_in_the_queue(make_model, start, gate: Path, probe) -> None:
+    server = start(make_model(gate=str(gate)), workers=1, queue=1, probe=probe, probe_kept=0)
+    accepted = [send(server, "[0]"), send(server)]
+    assert ask(server)[0] == 503
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+    gate.touch()
+    assert [receive(connection)[0] for connection in accepted] == [200, 200]
+
+
+SLOW = [
+    b"POST /invocations HTTP/1.1\r\nContent-Le",
+    b"POST /invocations HTTP/1.1\r\nContent-Length: 10\r\n\r\n[1",
+]
+
+
+@pytest.mark.parametrize("sent", SLOW)
+def test_clients_that_send_slowly_hold_up_nobody(make_model, start, sent: bytes) -> None:
+    server = start(make_model(), workers=1)
+    slow = [partly(server, sent) for _ in range(20)]
+    assert ask(server)[0] == 200
+    for connection in slow:
+        connection.close()
+
+
+@pytest.mark.parametrize("sent", SLOW)
+def test_a_request_that_does_not_arrive_in_time_is_told_so(make_model, start, sent: bytes) -> None:
+    with partly(start(make_model(), request=0.2), sent) as connection:
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"did not arrive within 0.2 s" in answer
+
+
+LARGE = PROGRAM.replace('json.dumps({"predictions": prediction})', '"x" * 20_000_000')
+
+
+def test_a_client_that_takes_its_answer_slowly_holds_up_nobody_and_gets_it_whole(make_model, start) -> None:
+    server = start(make_model(program=LARGE), workers=1)
+    slow = partly(server, b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/invocations", body="[1]")
+    assert len(connection.getresponse().read()) == 20_000_000
+    connection.close()
+    slow.shutdown(socket.SHUT_WR)
+    with slow, slow.makefile("rb") as answer:
+        assert len(answer.read().partition(b"\r\n\r\n")[2]) == 20_000_000
+
+
+def test_a_client_that_does_not_take_its_answer_is_dropped(make_model, start) -> None:
+    server = start(make_model(program=LARGE), request=0.2, connections=1)
+    with partly(server, b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n[1]"):
+        until(lambda: ask(server, "", path="/ping", method="GET")[0] == 200)
+
+
+def test_a_request_without_an_answer_in_time_is_told_so_and_its_late_answer_reaches_nobody(
+    make_model, start, gate: Path
+) -> None:
+    server = start(make_model(gate=str(gate)), workers=2, answer=0.2)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    status, headers, answer = exchange(connection, "[0]")
+    assert (status, headers["Retry-After"]) == (503, "1")
+    assert "no answer within 0.2 s" in answer["error"]
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+    gate.touch()
+    for number in range(1, 10):
+        assert exchange(connection, f"[{number}]")[2] == {"predictions": [2.0 * number]}
+    connection.close()
+
+
+def test_server_is_unhealthy_while_every_worker_is_stuck(make_model, start, gate: Path) -> None:
+    server = start(make_model(gate=str(gate)), workers=2, answer=0.2)
+    stuck = [send(server, "[0]"), send(server, "[0]")]
+    assert [receive(connection)[0] for connection in stuck] == [503, 503]
+    status, _, answer = ask(server, "", path="/ping", method="GET")
+    assert (status, answer["cause"]) == (503, "workers")
+    assert answer["error"] == "all 2 workers are stuck in requests of more than 0.2 s."
+    status, _, answer = ask(server)
+    assert (status, "all 2 workers are stuck" in answer["error"]) == (503, True)
+    gate.touch()
+    until(lambda: ask(server, "", path="/ping", method="GET")[0] == 200)
+    assert ask(server)[0] == 200
+
+
+def counted(tmp_path: Path) -> tuple[str, Callable[[], int]]:
+    """A program that counts its predictions, and the count."""
+    log = tmp_path / "predicted"
+    body = f"def predict_fn(data, model):\n    print(file=open({str(log)!r}, 'a'))"
+    return PROGRAM.replace("def predict_fn(data, model):", body), lambda: log.read_text().count("\n")
+
+
+def test_a_storm_of_pings_predicts_once(make_model, start, tmp_path: Path) -> None:
+    program, predictions = counted(tmp_path)
+    server = start(make_model(program=program), probe=b"[1]", probe_kept=60)
+    with ThreadPoolExecutor(8) as pool:
+        pings = pool.map(lambda _: ask(server, "", path="/ping", method="GET")[0], range(100))
+        assert set(pings) == {200}
+    assert predictions() == 1
+
+
+def test_a_probe_is_predicted_again_when_its_time_is_over(make_model, start, tmp_path: Path) -> None:
+    program, predictions = counted(tmp_path)
+    server = start(make_model(program=program), probe=b"[1]", probe_kept=0)
+    for _ in range(3):
+        assert ask(server, "", path="/ping", method="GET")[0] == 200
+    assert predictions() >= 3
+
+
+def test_server_is_unhealthy_while_the_probe_has_no_answer(make_model, start, gate: Path) -> None:
+    server = start(make_model(gate=str(gate)), probe=b"[0]", ping=0.2)
+    for _ in range(2):
+        status, _, answer = ask(server, "", path="/ping", method="GET")
+        assert (status, answer["cause"]) == (503, "model")
+        assert "the probe is not answered after 0.2 s" in answer["error"]
+    gate.touch()
+    until(lambda: ask(server, "", path="/ping", method="GET")[0] == 200)
+
+
+def test_a_server_that_stops_tells_everybody_and_answers_what_it_predicts(
+    make_model, start, gate: Path
+) -> None:
+    server = start(make_model(gate=str(gate)), workers=1)
+    kept = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=10) for _ in range(2)]
+    for connection in kept:
+        assert exchange(connection, "", path="/ping", method="GET")[0] == 200
+    half = partly(server, SLOW[1])
+    running, waiting = send(server, "[0]"), send(server)
+    until(lambda: server.running == 1)
+    server.stop()
+    status, headers, answer = receive(waiting)
+    assert (status, headers["Connection"], headers["Retry-After"]) == (503, "close", "1")
+    assert answer["cause"] == "stopping"
+    assert half.makefile("rb").read().startswith(b"HTTP/1.1 503 ")
+    half.close()
+    for connection, request in zip(
+        kept, ({"path": "/ping", "method": "GET", "body": ""}, {"body": "[1]"}), strict=True
+    ):
+        status, headers, answer = exchange(connection, **request)
+        assert (status, headers["Connection"], answer["cause"]) == (503, "close", "stopping")
+        connection.close()
+    assert ask(server, "", path="/ping", method="GET")[0] == 503
+    gate.touch()
+    status, headers, answer = receive(running)
+    assert (status, headers["Connection"], answer) == (200, "close", {"predictions": [0]})
+    until(lambda: refused(server.port))
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # it was listening still, and closed meanwhile
+        return False
+    return False
+
+
+@pytest.mark.parametrize(("drain", "stops"), [(0.2, 1), (60, 2)])
+def test_a_server_that_ends_before_its_requests_counts_them(
+    make_model, gate: Path, drain: float, stops: int
+) -> None:
+    limits = Limits(workers=2, drain=drain)
+    server = Server(models.load(make_model(gate=str(gate)), {}), limits=limits)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(server.run)
+        lost = [send(server, "[0]"), send(server, "[0]")]
+        until(lambda: server.running == 2)
+        for _ in range(stops):
+            server.stop()
+        assert ended.result(10) == 2
+    for connection in lost:
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+        connection.close()
+    gate.touch()
 
 
 @pytest.mark.parametrize(
@@ -299,21 +572,22 @@ def test_server_closes_a_connection_that_stays_idle(make_model, start, monkeypat
     ],
 )
 def test_loading_a_broken_model_says_what_is_wrong(make_model, program: str, message: str) -> None:
-    with pytest.raises(serving.LoadError, match=message):
-        serving.load(make_model(program=program), {})
+    with pytest.raises(models.LoadError, match=message):
+        models.load(make_model(program=program), {})
 
 
 def test_loading_takes_the_program_and_directory_of_the_environment(make_model) -> None:
     model = make_model()
-    with pytest.raises(serving.LoadError, match=r"code/other\.py: no such file"):
-        serving.load(model, {"SAGEMAKER_PROGRAM": "other.py"})
-    with pytest.raises(serving.LoadError, match="only code inside the model"):
-        serving.load(model, {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/code.tar.gz"})
+    with pytest.raises(models.LoadError, match=r"code/other\.py: no such file"):
+        models.load(model, {"SAGEMAKER_PROGRAM": "other.py"})
+    with pytest.raises(models.LoadError, match="only code inside the model"):
+        models.load(model, {"SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/code.tar.gz"})
     environ = {
         "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv",
     }
-    assert serving.load(model, environ).answer(b"[1]", "application/json", "") == (b"2.0", "text/csv")
+    answer = models.load(model, environ).predict(b"[1]", "application/json", "")
+    assert (answer.body, answer.type) == (b"2.0", "text/csv")
 
 
 @pytest.fixture
@@ -346,23 +620,71 @@ def port_of(process: "subprocess.Popen[str]") -> int:
     return int(line.rsplit(":", 1)[1])
 
 
-def test_server_process_answers_the_request_in_flight_before_it_stops(make_model, launch) -> None:
-    process = launch("--model", str(make_model(seconds=0.5)), "--port", "0", "--stop-with-parent")
+def test_server_process_answers_the_request_in_flight_before_it_stops(make_model, launch, gate: Path) -> None:
+    process = launch("--model", str(make_model(gate=str(gate))), "--port", "0", "--stop-with-parent")
     port = port_of(process)
     idle = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     idle.connect()
     busy = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(exchange, busy, "[1]")
-        time.sleep(0.2)
+        answer = pool.submit(exchange, busy, "[0]")
+        until(Path(f"{gate} is closed").exists)
         process.send_signal(signal.SIGTERM)
+        until(lambda: exchange(idle, "", path="/ping", method="GET")[0] == 503)
+        gate.touch()
         status, headers, body = answer.result()
-    assert (status, headers["Connection"], body) == (200, "close", {"predictions": [2]})
+    assert (status, headers["Connection"], body) == (200, "close", {"predictions": [0]})
     assert process.wait(5) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
     idle.close()
     busy.close()
+
+
+def test_a_second_signal_ends_the_process_at_once_and_it_says_what_is_lost(
+    make_model, launch, gate: Path
+) -> None:
+    process = launch("--model", str(make_model(gate=str(gate))), "--port", "0")
+    lost = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=10)
+    lost.request("POST", "/invocations", body="[0]")
+    until(Path(f"{gate} is closed").exists)
+    watcher = http.client.HTTPConnection("127.0.0.1", lost.port, timeout=10)
+    assert exchange(watcher, "", path="/ping", method="GET")[0] == 200
+    process.send_signal(signal.SIGTERM)
+    until(lambda: exchange(watcher, "", path="/ping", method="GET")[0] == 503)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (1, "stopped; requests left without an answer: 1.\n")
+    lost.close()
+    watcher.close()
+
+
+def test_a_killed_process_leaves_nobody_waiting_and_its_port_free(make_model, launch, gate: Path) -> None:
+    model = str(make_model(gate=str(gate)))
+    process = launch("--model", model, "--port", "0")
+    port = port_of(process)
+    asked = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in range(8)]
+    for connection in asked:
+        connection.request("POST", "/invocations", body="[0]")
+    until(Path(f"{gate} is closed").exists)
+    process.kill()
+    for connection in asked:
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+        connection.close()
+    gate.touch()
+    assert port_of(launch("--model", model, "--port", str(port))) == port
+    answer = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    assert exchange(answer, "[0]")[0] == 200
+    answer.close()
+
+
+def test_server_process_refuses_a_limit_that_is_none(make_model, launch, monkeypatch) -> None:
+    monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_WORKERS", "many")
+    _, errors = launch("--model", str(make_model()), "--port", "0").communicate(timeout=20)
+    assert errors == (
+        "environment variable SAGEMAKER_MODEL_SERVER_WORKERS = many: must be a whole number of at least 1.\n"
+    )
 
 
 def test_server_process_stops_when_its_parent_is_gone(make_model, launch) -> None:
@@ -378,13 +700,14 @@ def test_server_process_that_is_still_loading_stops_when_its_parent_is_gone(make
     assert process.wait(10) == -signal.SIGTERM
 
 
-def test_server_process_sees_only_the_modules_the_model_ships(make_model, launch) -> None:
-    model = make_model(program="import pipeline.schema\n" + PROGRAM)
+@pytest.mark.parametrize("package", ["pipeline", "local"])
+def test_server_process_sees_only_the_modules_the_model_ships(make_model, launch, package: str) -> None:
+    model = make_model(program=f"import {package}.schema\n{PROGRAM}")
     process = launch("--model", str(model), "--port", "0")
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert errors.count("\n") == 1
-    assert "No module named 'pipeline'" in errors
+    assert f"No module named '{package}'" in errors
 
 
 def test_server_process_names_a_port_that_is_taken_and_a_probe_that_is_missing(make_model, launch) -> None:
@@ -404,7 +727,7 @@ def test_main_serves_until_it_is_asked_to_stop(make_model, monkeypatch, capsys) 
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     try:
-        serving.main(["--model", str(make_model()), "--port", "0"])
+        command.main(["--model", str(make_model()), "--port", "0"])
     finally:
         timer.join()
         for number, handler in handlers.items():

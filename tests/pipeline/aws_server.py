@@ -45,6 +45,7 @@ for line in sys.stdin:
         "status": response.status_code,
         "type": response.content_type,
         "body": response.get_data(as_text=True),
+        "headers": sorted(name.lower() for name in response.headers.keys()),  # noqa: SIM118 (it holds pairs)
     }
     sys.stdout.write(f"answer:{json.dumps(answer)}\n")
     sys.stdout.flush()

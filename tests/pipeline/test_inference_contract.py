@@ -20,9 +20,12 @@ SERVER = Path(__file__).with_name("aws_server.py")
 
 
 class Answer(NamedTuple):
+    """As a client gets it; `headers` are their names in lower case."""
+
     status: int
     type: str
     body: str
+    headers: list[str]
 
 
 class Server(Protocol):
@@ -68,7 +71,8 @@ class OurServer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body.encode() if isinstance(body, str) else body, named)
         response = connection.getresponse()
-        answer = Answer(response.status, response.headers["Content-Type"], response.read().decode())
+        names = sorted(name.lower() for name in response.headers)
+        answer = Answer(response.status, response.headers["Content-Type"], response.read().decode(), names)
         connection.close()
         return answer
 
@@ -137,12 +141,20 @@ def test_csv_is_answered_as_csv(
 @pytest.mark.parametrize(
     ("body", "headers", "status", "reason"),
     [
+        ("", {}, 400, "malformed JSON"),
+        ("", {"Content_Type": "text/csv"}, 400, "no record"),
         ("{", {}, 400, "malformed JSON"),
         ("[]", {}, 400, "no record"),
         ('{"altitude": 1}', {}, 400, "unknown column"),
         ("{}", {}, 400, "carrier is missing or null"),
         ("a;b", {"Content_Type": "text/csv"}, 400, "1 values; expected 18"),
         (b"\xff", {"Content_Type": "application/json; charset=utf-8"}, 400, "not UTF-8"),
+        (
+            "AA,LGA,DFW,,2013-11-07T12:00:00Z," + "9" * 400 + ",5,955,1389" + "," * 9,
+            {"Content_Type": "text/csv"},
+            400,
+            "column hour = ",
+        ),
         ("{}", {"Content_Type": "application/x-npy"}, 415, "send application/json or text/csv"),
         (b'{"carrier": "\xd6"}', {"Content_Type": "application/json"}, 400, "not UTF-8 at character 13"),
         ("\xd6,LGA".encode("latin-1"), {"Content_Type": "text/csv"}, 400, "not UTF-8 at character 0"),
@@ -175,8 +187,58 @@ def test_an_accept_that_we_do_not_have_is_406(server: Server, request_record: di
     assert "can answer" in json.loads(answer.body)["error"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "type_"),
+    [
+        ("text/csv, application/json;q=0.9", "text/csv"),
+        ("image/png, application/json", "application/json"),
+        ("application/*", "application/json"),
+        ("*/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_of_several_accepted_types_the_first_that_we_have_is_answered(
+    server: Server, request_record: dict[str, Any], accept: str, type_: str
+) -> None:
+    answer = server.ask(json.dumps(request_record), Content_Type="application/json", Accept=accept)
+    assert (answer.status, answer.type.partition(";")[0]) == (200, type_)
+
+
+def test_as_many_records_as_one_request_may_carry_are_all_answered(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    records = [request_record] * inference.DEFAULT_MAX_RECORDS
+    answer = server.ask(json.dumps(records), Content_Type="application/json")
+    assert answer.status == 200
+    assert json.loads(answer.body)["predictions"] == expected["predictions"] * inference.DEFAULT_MAX_RECORDS
+
+
+def test_a_category_that_training_never_saw_is_answered(
+    server: Server, request_record: dict[str, Any]
+) -> None:
+    unseen = request_record | {"carrier": "never seen"}
+    answer = server.ask(json.dumps(unseen), Content_Type="application/json")
+    assert answer.status == 200
+    (prediction,) = json.loads(answer.body)["predictions"]
+    assert 0 <= prediction["score"] <= 1
+
+
+def test_custom_attributes_change_no_answer_and_are_not_sent_back(
+    server: Server, request_record: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    answer = server.ask(
+        json.dumps(request_record),
+        Content_Type="application/json",
+        X_Amzn_SageMaker_Custom_Attributes="trace=1",
+    )
+    assert (answer.status, json.loads(answer.body)) == (200, expected)
+    assert not [name for name in answer.headers if name.startswith("x-amzn")]
+
+
 def test_it_answers_on_after_refusals(
     server: Server, request_record: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert server.ask("{").status == 400
+    for _ in range(3):
+        assert server.ask("{").status == 400
+    assert server.ask("", "GET", "/ping").status == 200
     assert json.loads(server.ask(json.dumps(request_record)).body) == expected
