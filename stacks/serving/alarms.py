@@ -4,7 +4,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from stacks.config import AlarmConfig
+from stacks.serving_config import AlarmConfig
 
 
 class RollbackAlarms(Construct):
@@ -32,10 +32,15 @@ class RollbackAlarms(Construct):
             period=cdk.Duration.seconds(settings.period_seconds),
         )
         # ModelLatency is in microseconds.
-        latency = self._metric("ModelLatency", "p99")
+        latency = self._metric("ModelLatency", settings.latency_statistic)
         self.alarms = (
             self._alarm("Errors", errors, settings.error_percent, "The share of requests answered 5xx"),
-            self._alarm("Latency", latency, 1_000 * settings.latency_milliseconds, "The p99 model latency"),
+            self._alarm(
+                "Latency",
+                latency,
+                1_000 * settings.latency_milliseconds,
+                f"The {settings.latency_statistic} model latency",
+            ),
         )
 
     def _metric(self, name: str, statistic: str) -> cloudwatch.Metric:

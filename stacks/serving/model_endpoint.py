@@ -58,7 +58,7 @@ class ModelEndpoint(Construct):
             endpoint_name=config.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=deployment_config(
-                config.serving, [alarm.alarm_name for alarm in alarms.alarms]
+                config.serving.rollout, [alarm.alarm_name for alarm in alarms.alarms]
             ),
             # Keeps the number of instances that autoscaling chose; weight and capture follow the new configuration.
             retain_all_variant_properties=True,

@@ -224,12 +224,13 @@ def test_the_latency_alarm_is_in_microseconds(serving: Template, stage: config.C
 
 def test_scaling_tracks_invocations_of_this_variant(serving: Template, stage: config.Config) -> None:
     target = serving.only("AWS::ApplicationAutoScaling::ScalableTarget")
-    assert target["Properties"] | {"Tags": None} == {
+    assert target["Properties"] | {"Tags": None, "ScheduledActions": None} == {
         "ServiceNamespace": "sagemaker",
         "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
         "ResourceId": f"endpoint/{stage.endpoint_name}/variant/AllTraffic",
         "MinCapacity": stage.serving.instance_count,
         "MaxCapacity": stage.serving.autoscaling.maximum_instances,
+        "ScheduledActions": None,
         "Tags": None,
     }
     policy = serving.only("AWS::ApplicationAutoScaling::ScalingPolicy")["Properties"]
@@ -238,6 +239,21 @@ def test_scaling_tracks_invocations_of_this_variant(serving: Template, stage: co
         "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
     }
     assert tracking["TargetValue"] == stage.serving.autoscaling.invocations_per_instance
+
+
+def test_the_clock_moves_the_limits_of_the_fleet(serving: Template, stage: config.Config) -> None:
+    target = serving.only("AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
+    assert [
+        (
+            found["ScheduledActionName"],
+            found["Schedule"],
+            *found["ScalableTargetAction"].values(),
+        )
+        for found in target.get("ScheduledActions", [])
+    ] == [
+        (action.name, action.schedule, action.maximum, action.minimum)
+        for action in stage.serving.autoscaling.scheduled
+    ]
 
 
 def test_scaling_waits_for_the_endpoint(serving: Template) -> None:
