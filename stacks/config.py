@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline import schema
+from stacks.option_config import (
+    EXPERIMENTS,
+    AsynchronousConfig,
+    BatchConfig,
+    Experiment,
+    ServerlessConfig,
+)
 from stacks.rollout_config import STRATEGIES
 from stacks.section import Percent, Section, WholeNumber
 from stacks.serving_config import ServingConfig
+from stacks.serving_rules import Feature, Option, refusal
 from stacks.training_config import TrainingConfig
 
 STAGES = ("sandbox", "production")
 # Members of unions: Pydantic puts the one it tried into an error's location, where the file has no such key.
-TAGS_OF_UNIONS = {"strategy": STRATEGIES}
+TAGS_OF_UNIONS = {"strategy": STRATEGIES, "kind": EXPERIMENTS}
 SCALARS = ("int", "float", "str")
 MEMBERS = {*SCALARS, *(tag for tags in TAGS_OF_UNIONS.values() for tag in tags)}
 OBJECT = "must be an object. See stacks/config.py for its keys."
@@ -133,12 +142,46 @@ class StageConfig(Section):
     name: Name
     dataset: str = Field(pattern=r"^[a-z0-9_-]+$")
     tags: Mapping[str, str]
+    options: Sequence[Literal["serverless", "asynchronous", "batch", "experiment"]]
     foundation: FoundationConfig
     ingestion: IngestionConfig
     processing: ProcessingConfig
     training: TrainingConfig
     serving: ServingConfig
+    serverless: ServerlessConfig
+    asynchronous: AsynchronousConfig
+    batch: BatchConfig
+    experiment: Experiment
     monitoring: MonitoringConfig
+
+    @field_validator("options")
+    @classmethod
+    def _each_once(cls, value: Sequence[str]) -> Sequence[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("an option is one stack. List each once.")
+        return value
+
+    @model_validator(mode="after")
+    def _options_combine(self) -> Self:
+        for option in self.options if self.foundation.isolation else ():
+            rules = (
+                refusal(getattr(self, option).option, feature)
+                for feature in (Feature.VPC, Feature.NETWORK_ISOLATION)
+            )
+            if said := " ".join(filter(None, rules)):
+                raise ValueError(f"options lists {option}, and foundation.isolation is true: {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_score_can_leave_its_band(self) -> Self:
+        band = self.serving.alarms.quality
+        scores = self.training.problem_type == "classification"
+        if scores and band.minimum_mean_score <= 0 and band.maximum_mean_score >= 1:
+            raise ValueError(
+                f"serving.alarms.quality: a score is 0 to 1, and so is the band from {band.minimum_mean_score} to "
+                f"{band.maximum_mean_score}: the alarm could never go off. Narrow the band."
+            )
+        return self
 
     @field_validator("tags")
     @classmethod
@@ -182,7 +225,21 @@ class Config(StageConfig):
     @property
     def endpoint_name(self) -> str:
         """A deterministic string: alarms, the consumer and autoscaling name the endpoint before it exists."""
-        return self.prefix
+        return self.endpoint_names[Option.REAL_TIME]
+
+    @property
+    def endpoint_names(self) -> Mapping[Option, str]:
+        """The endpoint of each option that has one; an experiment has one endpoint, of either kind."""
+        experiment = f"{self.prefix}-experiment"
+        return MappingProxyType(
+            {
+                Option.REAL_TIME: self.prefix,
+                Option.SERVERLESS: f"{self.prefix}-serverless",
+                Option.ASYNCHRONOUS: f"{self.prefix}-async",
+                Option.AB: experiment,
+                Option.SHADOW: experiment,
+            }
+        )
 
     def stack_name(self, stack: str) -> str:
         """The CloudFormation name of a stack; fixed, because permissions are bound to it."""

@@ -176,6 +176,26 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "serving.autoscaling.invocations_per_instance": (1, None),
     "serving.autoscaling.scale_in_cooldown_seconds": (0, 3600),
     "serving.autoscaling.scale_out_cooldown_seconds": (0, 3600),
+    "serverless.maximum_concurrency": (1, 200),
+    "serverless.provisioned_concurrency": (0, 200),
+    "asynchronous.maximum_instances": (1, 100),
+    "asynchronous.concurrent_invocations_per_instance": (1, 1000),
+    "asynchronous.backlog_per_instance": (1, None),
+    "asynchronous.scale_in_cooldown_seconds": (0, 3600),
+    "asynchronous.scale_out_cooldown_seconds": (0, 3600),
+    "asynchronous.rollout.termination_wait_seconds": (0, 3600),
+    "asynchronous.rollout.timeout_seconds": (600, 28_800),
+    "asynchronous.alarms.failed_invocations": (0, None),
+    "asynchronous.alarms.evaluation_periods": (1, 10),
+    "batch.instance_count": (1, 20),
+    "batch.max_payload_mb": (1, 100),
+    "batch.max_concurrent_transforms": (1, 100),
+    "experiment.instance_count": (1, 50),
+    "experiment.data_capture_percent": (1, 100),
+    "experiment.challenger_percent": (1, 50),
+    "experiment.confidence": (0.501, 0.999),
+    "experiment.power": (0.5, 0.999),
+    "experiment.minimum_effect": (0.001, 0.999),
     "monitoring.monthly_budget_usd": (1, None),
     "monitoring.budget_alert_percent": (1, 100),
 }
@@ -184,6 +204,8 @@ LISTED = {
     "foundation.log_retention_days": (7, 8),
     "training.instance_count": (1, 2),
     "serving.alarms.period_seconds": (60, 10),
+    "serverless.memory_mib": (1024, 1536),
+    "asynchronous.alarms.period_seconds": (60, 10),
 }
 
 
@@ -221,6 +243,10 @@ BLUE_GREEN = {"bake_seconds": 300, "termination_wait_seconds": 180, "timeout_sec
 def linear(percent: int, **changes: int) -> dict[str, object]:
     step = {"unit": "PERCENT", "value": percent}
     return {"strategy": "LINEAR", "step": step, **BLUE_GREEN, **changes}
+
+
+def canary(percent: int) -> dict[str, object]:
+    return {"strategy": "CANARY", "canary": {"unit": "PERCENT", "value": percent}, **BLUE_GREEN}
 
 
 def rolling(percent: int) -> dict[str, object]:
@@ -300,6 +326,18 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("serving.rollout.canary.unit", "COUNT", "must be 'PERCENT' or 'INSTANCES'"),
     ("serving.alarms.latency_statistic", "p50", "must be 'p99', 'Average' or 'Maximum'"),
     ("serving.alarms.period_seconds", 10, "must be 60"),
+    ("options", ["spark"], "must be 'serverless', 'asynchronous', 'batch' or 'experiment'"),
+    ("options", ["batch", "batch"], "an option is one stack. List each once"),
+    ("asynchronous.instance_type", "ml.t2.medium", "burstable, and Application Auto Scaling refuses"),
+    ("asynchronous.input_prefix", "input", "must match"),
+    ("asynchronous.input_prefix", "/input/", "must match"),
+    ("asynchronous.rollout.strategy", "NONE", "must be one of CANARY, LINEAR, ALL_AT_ONCE, ROLLING."),
+    ("batch.instance_type", "ml.c5.large", "no registered model declares it for batch transform"),
+    ("batch.input_filter", "$.features", "must match"),
+    ("batch.output_filter", "$[" + ",".join(["-1"] * 21) + "]", "at most 63 characters"),
+    ("batch.join_source", "Output", "must be 'Input' or 'None'"),
+    ("batch.strategy", "Multi", "must be 'MultiRecord' or 'SingleRecord'"),
+    ("experiment.kind", "ABC", "must be one of AB, SHADOW."),
     ("monitoring.alarm_email", "nobody", "must match"),
 ]
 
@@ -364,6 +402,35 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "autoscaling.maximum_instances = 1 is below instance_count = 2",
     ),
     (
+        {
+            "serving.alarms.quality.minimum_mean_score": 0.0,
+            "serving.alarms.quality.maximum_mean_score": 1.0,
+        },
+        "a score is 0 to 1, and so is the band from 0.0 to 1.0: the alarm could never go off",
+    ),
+    (
+        {"serverless.provisioned_concurrency": 6},
+        "provisioned_concurrency = 6 exceeds maximum_concurrency = 5: SageMaker refuses it",
+    ),
+    (
+        {"asynchronous.rollout": canary(50)},
+        "a canary of 50 % of 1 instance(s) is no whole instance",
+    ),
+    (
+        {"asynchronous.rollout.termination_wait_seconds": 119},
+        "shorter than the alarms' evaluation window of 120 s",
+    ),
+    (
+        {"asynchronous.output_prefix": "asynchronous/input/answers/"},
+        "output_prefix = asynchronous/input/answers/ lies in input_prefix = asynchronous/input/",
+    ),
+    ({"batch.output_prefix": "batch/"}, "input_prefix = batch/input/ lies in output_prefix = batch/"),
+    (
+        {"batch.max_payload_mb": 51},
+        "max_payload_mb = 51 x max_concurrent_transforms = 2 exceeds 100 MB: SageMaker refuses the job",
+    ),
+    ({"batch.join_source": "None"}, "output_filter = $[0,-2,-1] selects from the joined record"),
+    (
         {"ingestion.consumer_max_record_age_seconds": 86_401},
         "= 86401 exceeds stream_retention_hours = 24: Kinesis would have dropped the record",
     ),
@@ -404,6 +471,16 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         {"serving.rollout.termination_wait_seconds": 120},
         {"serving.alarms.error_percent": 33.3},
         {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4)]},
+        {"serverless.provisioned_concurrency": 5},
+        {"batch.max_payload_mb": 50},
+        {"batch.join_source": "None", "batch.output_filter": "$", "batch.input_filter": "$[:-1]"},
+        {"batch.input_filter": "$[" + ",".join(["-1"] * 20) + "]"},
+        {"options": ["experiment", "batch", "asynchronous", "serverless"]},
+        {
+            "training.problem_type": "regression",
+            "serving.alarms.quality.minimum_mean_score": -30.0,
+            "serving.alarms.quality.maximum_mean_score": 30.0,
+        },
         {"training.problem_type": "regression", "training.maximum_rmse": 0.5},
         {"training.schedule": "cron(0 12 * * ? *)"},
         {"training.minimum_auc": 0.5},
