@@ -241,6 +241,18 @@ class Config(StageConfig):
             }
         )
 
+    @property
+    def deployed_endpoints(self) -> Sequence[str]:
+        """The names of the real-time endpoint, and of those of the listed options."""
+        listed = [getattr(self, option).option for option in self.options]
+        names = self.endpoint_names
+        return [self.endpoint_name, *(names[option] for option in listed if option in names)]
+
+    @property
+    def result_topics(self) -> tuple[str, str]:
+        """The asynchronous endpoint's topics, for answers and for failures: Foundation lets the model publish there."""
+        return f"{self.prefix}-async-success", f"{self.prefix}-async-error"
+
     def stack_name(self, stack: str) -> str:
         """The CloudFormation name of a stack; fixed, because permissions are bound to it."""
         return f"{self.prefix}-{stack.lower()}"
