@@ -38,8 +38,7 @@ class ScheduledTransform(Construct):
     ) -> None:
         super().__init__(scope, id)
         role = foundation.transform_role
-        if role is None:
-            raise ValueError("Foundation makes the role of transform jobs where options list batch")
+        assert role  # noqa: S101 - Foundation makes it where options list batch, and only then is this here
         self.dead_letters = DeadLetters(self, "DeadLetters", key=foundation.key)
         # The schedule's role sends, and Foundation cannot name a queue of a later stack: the queue admits the role.
         self.dead_letters.add_to_resource_policy(
