@@ -13,36 +13,21 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from pipeline import schema
+from stacks import complaints
 from stacks.option_config import (
-    EXPERIMENTS,
     AsynchronousConfig,
     BatchConfig,
     Experiment,
     ServerlessConfig,
 )
-from stacks.rollout_config import STRATEGIES
 from stacks.section import Percent, Section, WholeNumber
 from stacks.serving_config import ServingConfig
 from stacks.serving_rules import Feature, Option, refusal
 from stacks.training_config import TrainingConfig
 
 STAGES = ("sandbox", "production")
-# Members of unions: Pydantic puts the one it tried into an error's location, where the file has no such key.
-TAGS_OF_UNIONS = {"strategy": STRATEGIES, "kind": EXPERIMENTS}
-SCALARS = ("int", "float", "str")
-MEMBERS = {*SCALARS, *(tag for tags in TAGS_OF_UNIONS.values() for tag in tags)}
-OBJECT = "must be an object. See stacks/config.py for its keys."
-# What to do about an error that Pydantic describes in its own terms.
-REMEDIES = {
-    "dict_type": OBJECT,
-    "extra_forbidden": "unknown key. Remove it, or see stacks/config.py for the names.",
-    "missing": "missing. Every stage states every knob; see stacks/config.py.",
-    "model_attributes_type": OBJECT,
-    "model_type": OBJECT,
-}
 FILE = "cdk.json"
 DEPLOYMENT_TAG = "deployment"
 
@@ -287,40 +272,9 @@ def load(context: Mapping[str, Any]) -> Config:
         config = Config.model_validate({**stages[stage], "stage": stage})
         schema.load(config.dataset)
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error, stage))) from None
+        raise ConfigError("\n".join(complaints.lines(error, f"{FILE}: context.stages.{stage}"))) from None
     except schema.SchemaError as error:
         raise ConfigError(
             f"{FILE}: context.stages.{stage}.dataset = {json.dumps(config.dataset)}: {error}"
         ) from None
     return config
-
-
-def _lines(error: ValidationError, stage: str) -> list[str]:
-    """One line a wrong key: a value that fits no member of a union is one mistake, not one for each member."""
-    lines: dict[str, str] = {}
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"] if part not in MEMBERS)
-        key = f"context.stages.{stage}" + (f".{path}" if path else "")
-        value = item["input"]
-        if tag := _tag(item):
-            key, value = f"{key}.{tag}", value.get(tag)
-        shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
-        lines.setdefault(key, f"{FILE}: {key}{shown}: {_remedy(item)}")
-    return list(lines.values())
-
-
-def _tag(item: ErrorDetails) -> str | None:
-    """The key that chooses the member of a union, if that choice is the mistake."""
-    chosen = item["ctx"]["discriminator"] if item["type"].startswith("union_tag") else ""
-    return str(chosen).strip("'") or None
-
-
-def _remedy(item: ErrorDetails) -> str:
-    if tag := _tag(item):
-        return f"must be one of {', '.join(TAGS_OF_UNIONS[tag])}."
-    if item["loc"][-1:] and item["loc"][-1] in SCALARS:
-        return "must be a number or a string."
-    if item["type"] == "string_pattern_mismatch":
-        return f"must match {item['ctx']['pattern']}."
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
-    return REMEDIES.get(item["type"], f"{message}.")

@@ -134,7 +134,7 @@ class Rolling(RolloutConfig):
 Rollout = Annotated[Canary | Linear | AllAtOnce | Rolling, Field(discriminator="strategy")]
 
 
-def shares(rollout: Canary | Linear | AllAtOnce | Rolling, instances: int) -> list[tuple[Fraction, int]]:
+def shares(rollout: Rollout, instances: int) -> list[tuple[Fraction, int]]:
     """The share of the new fleet at each stage, and the seconds for which it is baked; the last share is 1."""
     if isinstance(rollout, AllAtOnce):
         return [(Fraction(1), rollout.termination_wait_seconds)]
@@ -149,7 +149,7 @@ def shares(rollout: Canary | Linear | AllAtOnce | Rolling, instances: int) -> li
 
 
 def check(
-    rollout: Canary | Linear | AllAtOnce | Rolling,
+    rollout: Rollout,
     *,
     fleets: range,
     window_seconds: int,
@@ -185,7 +185,7 @@ def check(
         )
 
 
-def _check_sizes(rollout: Canary | Linear | AllAtOnce | Rolling, fleet: int) -> None:
+def _check_sizes(rollout: Rollout, fleet: int) -> None:
     if isinstance(rollout, Canary):
         rollout.canary.check("a canary", fleet)
     elif isinstance(rollout, Linear):

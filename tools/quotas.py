@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stacks.config import Config
-from stacks.rollout_config import AllAtOnce, Canary, Linear, Rolling
+from stacks.rollout_config import Rolling, Rollout
 from tools import aws
 
 
@@ -66,7 +66,7 @@ def _endpoints(config: Config) -> Iterator[Need]:
         yield Need(quota.format(experiment.instance_type), 4 * experiment.instance_count, why)
 
 
-def _during_rollout(rollout: Canary | Linear | AllAtOnce | Rolling, fleet: int) -> tuple[int, str]:
+def _during_rollout(rollout: Rollout, fleet: int) -> tuple[int, str]:
     if isinstance(rollout, Rolling):
         batch = rollout.batch.instances(fleet)
         return fleet + batch, f"and a batch of {batch} during a rolling update"

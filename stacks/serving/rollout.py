@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from aws_cdk import aws_sagemaker as sagemaker
 
-from stacks.rollout_config import AllAtOnce, Canary, Linear, Rolling, Size
+from stacks.rollout_config import AllAtOnce, Canary, Linear, Rolling, Rollout, Size
 
 _Endpoint = sagemaker.CfnEndpoint
 _UNITS = {"PERCENT": "CAPACITY_PERCENT", "INSTANCES": "INSTANCE_COUNT"}
 
 
 def deployment_config(
-    rollout: Canary | Linear | AllAtOnce | Rolling, alarm_names: Sequence[str]
+    rollout: Rollout, alarm_names: Sequence[str]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
     """The stage's way of shifting traffic; any of `alarm_names` (1 to 10) rolls it back.
 
