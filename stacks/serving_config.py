@@ -15,6 +15,7 @@ from stacks.section import AlarmPeriod, Cooldown, EndpointInstance, Percent, Sch
 class QualityConfig(Section):
     """The band in which the mean of the predictions must lie: a score, or the label's unit (minutes) in regression.
 
+    It goes with `training.problem_type`: a band of scores would take every regression model back.
     A minute with fewer predictions than `minimum_predictions` is not judged: the mean of a few says nothing.
     """
 

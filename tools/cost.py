@@ -408,7 +408,7 @@ def as_text(one: Bill, prices: Prices) -> str:
     rows += [f"  {use.stack:<12}{use.what:<58}{use.usd:>10.2f} for {use.assumed}" for use in one.usage]
     rows += [
         "",
-        "A rollout runs a second fleet beside the first until it ends: twice the instances for that time.",
+        "A blue/green rollout runs a second fleet beside the first until it ends: twice the instances for that time.",
     ]
     return "\n".join(rows)
 

@@ -21,7 +21,8 @@ class AsyncEndpoint(Construct):
     """Requests up to 1 GB and an hour long, answered in S3 (Task 3.1: asynchronous endpoints).
 
     A caller puts the body under the input prefix and is given the place of the answer at once. The rollout has
-    guardrails as the real-time endpoint has, with an alarm on failed invocations.
+    guardrails as the real-time endpoint has, with an alarm on failed invocations. What they do for an endpoint that has
+    scaled to zero, and so has nothing to bake, is not documented: it has to be looked at in an account.
     """
 
     def __init__(

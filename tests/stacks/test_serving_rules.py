@@ -1,13 +1,16 @@
 """The table of what combines: complete, explained, and what decides about the configuration."""
 
+import ast
 import copy
 import itertools
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stacks import option_config
+from stacks import option_config, serving_rules
 from stacks.config import Config, ConfigError, load
 from stacks.serving_rules import OPTIONS, Feature, Option, refusal
 from tools.assembly import context
@@ -61,6 +64,14 @@ def asks(option: Option, feature: Feature) -> dict[str, Any]:
     else:
         whole["foundation"]["isolation"] = True
     return whole
+
+
+def test_whoever_reads_the_table_needs_nothing_but_python() -> None:
+    """The embedded cloud reads it in an environment of its own, without what synth needs."""
+    tree = ast.parse(Path(serving_rules.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {str(module).split(".")[0] for module in imported} <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
 
 
 def test_no_cell_is_missing() -> None:
