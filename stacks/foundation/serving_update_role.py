@@ -97,11 +97,18 @@ class ServingUpdateRole(iam.Role):
             [self._arn(scaling, "scalable-target", "*")],
             because="Application Auto Scaling generates the id of a target.",
         )
+        if config.serving.autoscaling.scheduled:
+            self._allow(
+                scaling,
+                "DeleteScheduledAction PutScheduledAction",
+                [self._arn(scaling, "scalable-target", "*")],
+                because="Application Auto Scaling generates the id of a target.",
+            )
         self._allow(
             scaling,
-            "DescribeScalableTargets DescribeScalingPolicies",
+            "DescribeScalableTargets DescribeScalingPolicies DescribeScheduledActions",
             ["*"],
-            because="IAM cannot limit these two reads to a resource (Service Authorization Reference).",
+            because="IAM cannot limit these three reads to a resource (Service Authorization Reference).",
         )
 
     def _allow_what_they_need(self, model_role: iam.IRole, key: kms.IKey) -> None:

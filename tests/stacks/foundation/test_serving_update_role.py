@@ -1,6 +1,7 @@
 """The role that releases a model may change the endpoint and nothing else."""
 
 import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from stacks.config import load
 from tests.support import grants, iam
@@ -63,6 +64,40 @@ def test_it_can_create_and_delete_what_an_option_has_while_there_is_a_model(each
     assert "AWS::Scheduler::Schedule" in types
     needed = {action for kind in types for action in CREATE_AND_DELETE[kind].split()}
     assert needed - _actions(each_complete) == set()
+
+
+# What a handler calls for other users of its type.
+FOR_OTHERS = {
+    "cloudwatch:GetMetricData": "predictive scaling",
+    "iam:PassRole": "bound to a role; has tests of its own",
+    "sagemaker:DeleteTags": "tags do not change with a release",
+    **{f"lambda:{verb}ProvisionedConcurrencyConfig": "functions" for verb in ("Get", "Put", "Delete")},
+}
+
+
+def test_it_may_do_what_cloudformation_does_to_make_change_and_remove_them(
+    every_assembly: Assembly,
+) -> None:
+    """Sources: the handlers' permissions in the resource types' schemas."""
+    config = load(context(every_assembly.stage))
+    for stack in {
+        "Serving",
+        "Serverless",
+        "Asynchronous",
+        "Batch",
+        "Experiment",
+    } & every_assembly.templates.keys():
+        resources = every_assembly.template(stack).resources().values()
+        for kind in {resource["Type"] for resource in resources if "Condition" in resource}:
+            handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema["handlers"]
+            needed = {
+                action
+                for name in ("create", "read", "update", "delete")
+                for action in handlers.get(name, {}).get("permissions", [])
+            }
+            if not config.serving.autoscaling.scheduled:
+                needed -= {f"application-autoscaling:{verb}ScheduledAction" for verb in ("Put", "Delete")}
+            assert needed - _actions(every_assembly) - FOR_OTHERS.keys() == set(), (stack, kind)
 
 
 def test_with_options_it_may_change_their_endpoints_too_and_no_other(each_complete: Assembly) -> None:
