@@ -8,13 +8,25 @@ import aws_cdk as cdk
 from pipeline.schema import SchemaError
 from stacks import cli
 from stacks import config as configuration
+from stacks.asynchronous.stack import Asynchronous
+from stacks.batch.stack import Batch
+from stacks.experiment.stack import Experiment
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
 from stacks.monitoring.stack import Monitoring
 from stacks.processing.stack import Processing
 from stacks.release.stack import Release
+from stacks.serverless.stack import Serverless
 from stacks.serving.stack import Serving
 from stacks.training.stack import Training
+
+# Ways to serve beside the real-time endpoint, by the name under which a stage's `options` list them.
+OPTIONS = {
+    "serverless": Serverless,
+    "asynchronous": Asynchronous,
+    "batch": Batch,
+    "experiment": Experiment,
+}
 
 
 def build(app: cdk.App) -> None:
@@ -25,6 +37,10 @@ def build(app: cdk.App) -> None:
     processing = Processing(app, "Processing", config=config, foundation=foundation)
     training = Training(app, "Training", config=config, foundation=foundation, processing=processing)
     serving = Serving(app, "Serving", config=config, foundation=foundation)
+    options = [
+        OPTIONS[name](app, OPTIONS[name].__name__, config=config, foundation=foundation)
+        for name in config.options
+    ]
     release = Release(app, "Release", config=config, foundation=foundation)
     monitoring = Monitoring(
         app,
@@ -33,10 +49,17 @@ def build(app: cdk.App) -> None:
         foundation=foundation,
         ingestion=ingestion,
         processing=processing,
-        training=training,
-        release=release,
+        dead_letters=[
+            processing.dead_letters,
+            training.dead_letters,
+            *release.dead_letters,
+            *(queue for option in options for queue in option.dead_letters),
+        ],
     )
-    # These two name what they act on and import nothing of it, so CDK cannot tell the order.
+    # These name what they act on and import nothing of it, so CDK cannot tell the order.
+    for option in options:
+        option.add_stack_dependency(serving, "It follows Serving.")
+        release.add_stack_dependency(option, "It tells the option what to serve.")
     release.add_stack_dependency(serving, "It updates Serving.")
     monitoring.add_stack_dependency(serving, "It watches the endpoint.")
 

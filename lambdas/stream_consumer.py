@@ -9,6 +9,7 @@ import base64
 import datetime as dt
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +150,16 @@ def count(settlement: Settlement) -> dict[str, int]:
     }
 
 
+def sum_of_scores(predicted: Iterable[tuple[Flight, Mapping[str, Any]]]) -> float:
+    """What the model said, added up: a score for each record, or in regression a value in the label's unit.
+
+    Divided by `RecordsPredicted` it is the mean prediction, which an alarm of Serving watches during a rollout. What is
+    no number counts as 0: the answer is written as it came, and no metric may stop the batch.
+    """
+    said = (answer.get("score", answer.get("value")) for _, answer in predicted)
+    return sum(float(each) for each in said if isinstance(each, int | float) and math.isfinite(each))
+
+
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 - Lambda's signature
@@ -176,6 +187,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     counts = count(settlement)
     for name, value in counts.items():
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.add_metric(name="SumOfScores", unit=MetricUnit.NoUnit, value=sum_of_scores(settlement.predicted))
     logger.info("batch settled", extra=counts)
     again_from = settlement.again_from
     return {"batchItemFailures": [{"itemIdentifier": again_from}] if again_from else []}

@@ -8,42 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from pipeline import hyperparameters, schema
-from pipeline.instances import JOB_SIZES, REALTIME_TYPES
-from stacks import cron
+from pipeline import schema
+from stacks import complaints
+from stacks.option_config import (
+    AsynchronousConfig,
+    BatchConfig,
+    Experiment,
+    ServerlessConfig,
+)
+from stacks.section import Percent, Section, WholeNumber
+from stacks.serving_config import ServingConfig
+from stacks.serving_rules import Feature, Option, refusal
+from stacks.training_config import TrainingConfig
 
 STAGES = ("sandbox", "production")
-# Members of unions: Pydantic puts the one it tried into an error's location, where the file has no such key.
-ROLLOUTS = ("CANARY", "LINEAR", "ALL_AT_ONCE")
-SCALARS = ("int", "float", "str")
-OBJECT = "must be an object. See stacks/config.py for its keys."
-STRATEGY = f"must be one of {', '.join(ROLLOUTS)}."
-# What to do about an error that Pydantic describes in its own terms.
-REMEDIES = {
-    "dict_type": OBJECT,
-    "extra_forbidden": "unknown key. Remove it, or see stacks/config.py for the names.",
-    "missing": "missing. Every stage states every knob; see stacks/config.py.",
-    "model_attributes_type": OBJECT,
-    "model_type": OBJECT,
-    "union_tag_invalid": STRATEGY,
-    "union_tag_not_found": STRATEGY,
-}
 FILE = "cdk.json"
 DEPLOYMENT_TAG = "deployment"
 
@@ -51,29 +35,10 @@ DEPLOYMENT_TAG = "deployment"
 CLI_KEYS = ("acknowledged-issue-numbers", "cli-telemetry")
 
 
-def _whole(value: object) -> object:
-    # A Literal takes what is equal to a member, and in Python 1 == 1.0 == True.
-    if type(value) is not int:
-        raise ValueError("must be a whole number")
-    return value
-
-
-WholeNumber = BeforeValidator(_whole)
 # The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
 LogDays = Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], WholeNumber]
-InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
-Percent = Annotated[int, Field(ge=1, le=100)]
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
-# "Schedule types on EventBridge Scheduler": a rate in minutes, hours or days (one of them in the singular, as EventBridge
-# demands of its rules), or a cron expression of six fields.
-Schedule = Annotated[
-    str,
-    Field(
-        pattern=r"^(rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)|cron\(\S+( \S+){5}\))$"
-    ),
-    AfterValidator(cron.check),
-]
 # "Tag your Amazon EC2 resources", restrictions; of the 50, CDK gives a subnet three, and one is `DEPLOYMENT_TAG`.
 TAG_KEY = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}", re.IGNORECASE)
 TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
@@ -82,12 +47,6 @@ TAGS = 46
 
 class ConfigError(Exception):
     """A configuration that cannot be deployed: one message that names file, key, value and remedy."""
-
-
-class Section(BaseModel):
-    """Frozen (constructs cannot change it), strict (no "3" for 3), and no key that nothing reads."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class FoundationConfig(Section):
@@ -148,186 +107,6 @@ class ProcessingConfig(Section):
     maximum_quarantined_percent: float = Field(ge=0, le=100)
 
 
-class TrainingConfig(Section):
-    """The SageMaker Pipeline: `problem_type` and `estimator` choose its structure, the rest are its parameters.
-
-    A model is registered only with at least `minimum_auc` (classification), or at most `maximum_rmse` in the label's
-    unit (regression: minutes for flights).
-    """
-
-    problem_type: Literal["classification", "regression"]
-    estimator: Literal["xgboost", "linear"]
-    processing_instance_type: InstanceType
-    training_instance_type: InstanceType
-    instance_count: Annotated[Literal[1], WholeNumber]
-    volume_size_gib: int = Field(ge=1, le=1024)
-    max_runtime_seconds: int = Field(ge=60, le=432_000)
-    minimum_auc: float = Field(ge=0.5)
-    maximum_rmse: float = Field(gt=0, allow_inf_nan=False)
-    hyperparameters: Mapping[str, int | float | str]
-    start_on_curated: bool
-    schedule: Schedule
-    schedule_enabled: bool
-
-    @field_validator("processing_instance_type", "training_instance_type")
-    @classmethod
-    def _takes_our_volume_key(cls, value: str) -> str:
-        family, size = value.split(".")[1:]
-        if family not in JOB_SIZES:
-            raise ValueError(
-                "SageMaker's jobs encrypt their volume with our key (VolumeKmsKeyId), which AWS refuses on instances "
-                f"with local storage, and does not offer every family. Use one of {', '.join(JOB_SIZES)}."
-            )
-        if size not in (sizes := JOB_SIZES[family].split()):
-            raise ValueError(
-                f"SageMaker's jobs know no such size of {family}. Use one of {', '.join(sizes)}."
-            )
-        return value
-
-    @field_validator("hyperparameters")
-    @classmethod
-    def _training_takes_them(
-        cls, value: Mapping[str, int | float | str], info: ValidationInfo
-    ) -> Mapping[str, int | float | str]:
-        if estimator := info.data.get("estimator"):  # else that is the mistake
-            # SageMaker passes hyperparameters as strings, whatever they are in cdk.json.
-            hyperparameters.parse(estimator, {name: str(given) for name, given in value.items()})
-        return value
-
-    @model_validator(mode="after")
-    def _device_is_there(self) -> Self:
-        if self.hyperparameters.get("device") == "cuda" and self.training_instance_type[3] not in "gp":
-            raise ValueError(
-                f"hyperparameters.device = cuda needs a GPU, and {self.training_instance_type} has none: XGBoost would "
-                "fail after the job has started. Use cpu, or an ml.p3 instance."
-            )
-        return self
-
-    @field_validator("minimum_auc")
-    @classmethod
-    def _auc_can_be_met(cls, value: float) -> float:
-        if not value < 1:
-            raise ValueError(
-                "AUC is below 1: no model would ever be registered. Use a number between 0.5 and 1."
-            )
-        return value
-
-    @property
-    def metric_threshold(self) -> float:
-        """What the chosen problem's metric is compared with."""
-        return self.minimum_auc if self.problem_type == "classification" else self.maximum_rmse
-
-
-class CanaryConfig(Section):
-    """A share of the fleet takes traffic first ("Use canary traffic shifting", SageMaker Developer Guide)."""
-
-    strategy: Literal["CANARY"]
-    # AWS refuses a canary of more than half of the fleet.
-    canary_percent: int = Field(ge=5, le=50)
-    wait_seconds: int = Field(ge=0, le=3600)
-
-
-class LinearConfig(Section):
-    """Traffic moves in equal steps ("Use linear traffic shifting", SageMaker Developer Guide)."""
-
-    strategy: Literal["LINEAR"]
-    step_percent: int = Field(ge=10, le=50)
-    wait_seconds: int = Field(ge=0, le=3600)
-
-
-class AllAtOnceConfig(Section):
-    """All traffic moves, then the old fleet bakes ("Use all at once traffic shifting")."""
-
-    strategy: Literal["ALL_AT_ONCE"]
-    wait_seconds: int = Field(ge=0, le=3600)
-
-
-class AlarmConfig(Section):
-    """When a rollout is rolled back: `error_percent` of requests answered 5xx, or p99 latency in milliseconds.
-
-    AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
-    thresholds are sized for the canary's share.
-    """
-
-    error_percent: float = Field(gt=0, le=100)
-    latency_milliseconds: int = Field(ge=1, le=60_000)
-    # SageMaker publishes endpoint metrics once a minute: a shorter period would only ever find missing data.
-    period_seconds: Annotated[Literal[60, 120, 180, 240, 300], WholeNumber]
-    evaluation_periods: int = Field(ge=1, le=10)
-
-
-class AutoscalingConfig(Section):
-    """Target tracking on invocations per instance and minute; cool-downs in seconds."""
-
-    maximum_instances: int = Field(ge=1, le=100)
-    invocations_per_instance: int = Field(ge=1)
-    scale_in_cooldown_seconds: int = Field(ge=0, le=3600)
-    scale_out_cooldown_seconds: int = Field(ge=0, le=3600)
-
-
-class ServingConfig(Section):
-    """The real-time endpoint and how a new model takes it over."""
-
-    instance_type: InstanceType
-    instance_count: int = Field(ge=1, le=50)
-    data_capture_percent: Percent
-    rollout: CanaryConfig | LinearConfig | AllAtOnceConfig = Field(discriminator="strategy")
-    termination_wait_seconds: int = Field(ge=0, le=3600)
-    timeout_seconds: int = Field(ge=600, le=28_800)
-    alarms: AlarmConfig
-    autoscaling: AutoscalingConfig
-
-    @field_validator("instance_type")
-    @classmethod
-    def _scales_and_takes_our_key(cls, value: str) -> str:
-        if value.startswith("ml.t"):
-            raise ValueError(
-                "burstable, and Application Auto Scaling refuses to register such a variant. Use ml.m5.large or larger."
-            )
-        if value not in REALTIME_TYPES:
-            raise ValueError(
-                "no registered model declares it: the endpoint's volume is encrypted with our key (KmsKeyId), which AWS "
-                "refuses on instances with local storage; and AWS's XGBoost image needs an x86 instance. Use one of "
-                f"{', '.join(REALTIME_TYPES)}."
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _rollout_can_work(self) -> Self:
-        rollout, alarms = self.rollout, self.alarms
-        if isinstance(rollout, CanaryConfig):
-            canary = self.instance_count * rollout.canary_percent / 100
-            if self.instance_count < 2 or round(canary) < 1:
-                raise ValueError(
-                    f"a canary of {rollout.canary_percent} % of {self.instance_count} instance(s) is no whole instance: "
-                    "SageMaker refuses it. Use at least 2 instances and a larger canary, or ALL_AT_ONCE."
-                )
-        if isinstance(rollout, LinearConfig) and self.instance_count < 2:
-            raise ValueError(
-                "a LINEAR rollout needs at least 2 instances to split traffic over. Raise instance_count, or use ALL_AT_ONCE."
-            )
-        if rollout.wait_seconds < alarms.period_seconds * alarms.evaluation_periods:
-            raise ValueError(
-                f"rollout.wait_seconds = {rollout.wait_seconds} is shorter than the alarms' evaluation window of "
-                f"{alarms.period_seconds} s x {alarms.evaluation_periods}: no alarm could fire in time. Lengthen the wait."
-            )
-        steps = -(-100 // rollout.step_percent) if isinstance(rollout, LinearConfig) else 2
-        if rollout.strategy == "ALL_AT_ONCE":
-            steps = 1
-        baking = rollout.wait_seconds * steps + self.termination_wait_seconds
-        if baking >= self.timeout_seconds:
-            raise ValueError(
-                f"waits add up to {baking} s, which is not less than timeout_seconds = {self.timeout_seconds}: "
-                "every rollout would time out and roll back. Raise the time-out or shorten the waits."
-            )
-        if self.autoscaling.maximum_instances < self.instance_count:
-            raise ValueError(
-                f"autoscaling.maximum_instances = {self.autoscaling.maximum_instances} is below instance_count = "
-                f"{self.instance_count}, the minimum. Raise the maximum."
-            )
-        return self
-
-
 class MonitoringConfig(Section):
     """Who is told, and what a month may cost (US dollars)."""
 
@@ -348,12 +127,46 @@ class StageConfig(Section):
     name: Name
     dataset: str = Field(pattern=r"^[a-z0-9_-]+$")
     tags: Mapping[str, str]
+    options: Sequence[Literal["serverless", "asynchronous", "batch", "experiment"]]
     foundation: FoundationConfig
     ingestion: IngestionConfig
     processing: ProcessingConfig
     training: TrainingConfig
     serving: ServingConfig
+    serverless: ServerlessConfig
+    asynchronous: AsynchronousConfig
+    batch: BatchConfig
+    experiment: Experiment
     monitoring: MonitoringConfig
+
+    @field_validator("options")
+    @classmethod
+    def _each_once(cls, value: Sequence[str]) -> Sequence[str]:
+        if len(set(value)) < len(value):
+            raise ValueError("an option is one stack. List each once.")
+        return value
+
+    @model_validator(mode="after")
+    def _options_combine(self) -> Self:
+        for option in self.options if self.foundation.isolation else ():
+            rules = (
+                refusal(getattr(self, option).option, feature)
+                for feature in (Feature.VPC, Feature.NETWORK_ISOLATION)
+            )
+            if said := " ".join(filter(None, rules)):
+                raise ValueError(f"options lists {option}, and foundation.isolation is true: {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_score_can_leave_its_band(self) -> Self:
+        band = self.serving.alarms.quality
+        scores = self.training.problem_type == "classification"
+        if scores and band.minimum_mean_score <= 0 and band.maximum_mean_score >= 1:
+            raise ValueError(
+                f"serving.alarms.quality: a score is 0 to 1, and so is the band from {band.minimum_mean_score} to "
+                f"{band.maximum_mean_score}: the alarm could never go off. Narrow the band."
+            )
+        return self
 
     @field_validator("tags")
     @classmethod
@@ -397,7 +210,33 @@ class Config(StageConfig):
     @property
     def endpoint_name(self) -> str:
         """A deterministic string: alarms, the consumer and autoscaling name the endpoint before it exists."""
-        return self.prefix
+        return self.endpoint_names[Option.REAL_TIME]
+
+    @property
+    def endpoint_names(self) -> Mapping[Option, str]:
+        """The endpoint of each option that has one; an experiment has one endpoint, of either kind."""
+        experiment = f"{self.prefix}-experiment"
+        return MappingProxyType(
+            {
+                Option.REAL_TIME: self.prefix,
+                Option.SERVERLESS: f"{self.prefix}-serverless",
+                Option.ASYNCHRONOUS: f"{self.prefix}-async",
+                Option.AB: experiment,
+                Option.SHADOW: experiment,
+            }
+        )
+
+    @property
+    def deployed_endpoints(self) -> Sequence[str]:
+        """The names of the real-time endpoint, and of those of the listed options."""
+        listed = [getattr(self, option).option for option in self.options]
+        names = self.endpoint_names
+        return [self.endpoint_name, *(names[option] for option in listed if option in names)]
+
+    @property
+    def result_topics(self) -> tuple[str, str]:
+        """The asynchronous endpoint's topics, for answers and for failures: Foundation lets the model publish there."""
+        return f"{self.prefix}-async-success", f"{self.prefix}-async-error"
 
     def stack_name(self, stack: str) -> str:
         """The CloudFormation name of a stack; fixed, because permissions are bound to it."""
@@ -433,32 +272,9 @@ def load(context: Mapping[str, Any]) -> Config:
         config = Config.model_validate({**stages[stage], "stage": stage})
         schema.load(config.dataset)
     except ValidationError as error:
-        raise ConfigError("\n".join(_lines(error, stage))) from None
+        raise ConfigError("\n".join(complaints.lines(error, f"{FILE}: context.stages.{stage}"))) from None
     except schema.SchemaError as error:
         raise ConfigError(
             f"{FILE}: context.stages.{stage}.dataset = {json.dumps(config.dataset)}: {error}"
         ) from None
     return config
-
-
-def _lines(error: ValidationError, stage: str) -> list[str]:
-    """One line a wrong key: a value that fits no member of a union is one mistake, not one for each member."""
-    lines: dict[str, str] = {}
-    for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"] if part not in {*ROLLOUTS, *SCALARS})
-        key = f"context.stages.{stage}" + (f".{path}" if path else "")
-        value = item["input"]
-        if item["type"].startswith("union_tag"):
-            key, value = f"{key}.strategy", value.get("strategy")
-        shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
-        lines.setdefault(key, f"{FILE}: {key}{shown}: {_remedy(item)}")
-    return list(lines.values())
-
-
-def _remedy(item: ErrorDetails) -> str:
-    if item["loc"][-1:] and item["loc"][-1] in SCALARS:
-        return "must be a number or a string."
-    if item["type"] == "string_pattern_mismatch":
-        return f"must match {item['ctx']['pattern']}."
-    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
-    return REMEDIES.get(item["type"], f"{message}.")

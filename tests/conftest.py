@@ -40,17 +40,18 @@ def _together(test: str) -> str:
     return next((folder for folder in LONGEST if file.startswith(folder)), file)
 
 
-@pytest.fixture(scope="session")
-def assembly(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assembly]:
-    """`assembly("sandbox").template("Foundation").resources("AWS::S3::Bucket")`, synthesized when first asked for."""
-    base = tmp_path_factory.getbasetemp()
+Assemblies = Callable[[str], Assembly]
+
+
+def _synthesized(folders: pytest.TempPathFactory, *, complete: bool) -> Assemblies:
+    base = folders.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # by all workers of this run
 
     @functools.cache
     def synthesized(stage: str) -> Path | SynthError:
         try:
-            with FileLock(shared / f"{stage}.lock"):
-                return cached_assembly(stage, shared / "synth")
+            with FileLock(shared / f"{stage}{'-complete' if complete else ''}.lock"):
+                return cached_assembly(stage, shared / "synth", complete=complete)
         except SynthError as error:  # remembered: every test says so, and only the first one waits for it
             return error
 
@@ -64,7 +65,35 @@ def assembly(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Assemb
     return get
 
 
+@pytest.fixture(scope="session")
+def assembly(tmp_path_factory: pytest.TempPathFactory) -> Assemblies:
+    """`assembly("sandbox").template("Foundation").resources("AWS::S3::Bucket")`, synthesized when first asked for."""
+    return _synthesized(tmp_path_factory, complete=False)
+
+
+@pytest.fixture(scope="session")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Assemblies:
+    """The same with the stack of every option that goes with the stage, as if `options` listed them all."""
+    return _synthesized(tmp_path_factory, complete=True)
+
+
 @pytest.fixture(scope="session", params=["sandbox", "production"])
-def each_assembly(request: pytest.FixtureRequest, assembly: Callable[[str], Assembly]) -> Assembly:
+def each_assembly(request: pytest.FixtureRequest, assembly: Assemblies) -> Assembly:
     """The assembly of each stage in turn: for facts that hold in both."""
     return assembly(request.param)
+
+
+@pytest.fixture(scope="session", params=["sandbox", "production"])
+def each_complete(request: pytest.FixtureRequest, complete: Assemblies) -> Assembly:
+    """The assembly of each stage in turn, with its options."""
+    return complete(request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=["sandbox", "production", "sandbox with options", "production with options"],
+)
+def every_assembly(request: pytest.FixtureRequest, assembly: Assemblies, complete: Assemblies) -> Assembly:
+    """Each stage as `cdk.json` has it, and with its options: for checks that everything must pass."""
+    stage, *options = request.param.split()
+    return (complete if options else assembly)(stage)

@@ -14,8 +14,13 @@ import botocore.exceptions
 from stacks import config as configuration
 from tools.assembly import context
 
+# The stacks that are deployed where a stage's `options` list them, and only there.
+OPTIONS = ("Experiment", "Batch", "Asynchronous", "Serverless")
 # The order in which stacks may be deleted: each only uses what comes after it.
-STACKS = ("Monitoring", "Release", "Serving", "Training", "Processing", "Ingestion", "Foundation")
+STACKS = (
+    *("Monitoring", "Release", *OPTIONS, "Serving"),
+    *("Training", "Processing", "Ingestion", "Foundation"),
+)
 
 # What a half-deleted stack no longer has: deleted, or given up (retained, and perhaps deleted by somebody since).
 GONE = {"DELETE_COMPLETE", "DELETE_SKIPPED"}
@@ -59,6 +64,11 @@ def load_config(stage: str) -> configuration.Config:
         return configuration.load(context(stage))
     except configuration.ConfigError as error:
         sys.exit(str(error))
+
+
+def unlisted(config: configuration.Config) -> list[str]:
+    """The options that the stage does not list: `cdk` knows no such stack."""
+    return [option for option in OPTIONS if option.lower() not in config.options]
 
 
 def parse_stage(

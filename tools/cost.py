@@ -25,10 +25,14 @@ PRICES = Path(__file__).with_name("prices.toml")
 STAGES = ("sandbox", "production")
 HOURS = {"hour": 1.0, "month": 730.0}
 MODEL = "arn:aws:sagemaker:us-east-1:111122223333:model-package/flights/1"
+# The parameters that hold a model version: with a model in service, and an experiment beside it.
+PACKAGES = ("ModelPackageArn", "ChallengerPackageArn")
 # "Worker types" (AWS Glue Developer Guide): data processing units of a worker.
 DPUS = {"G.1X": 1, "G.2X": 2, "G.4X": 4}
 
 Quantities = list[tuple[str, float]]
+Run = tuple[str, str, float]
+"""What is run, how much of it is assumed, and what that costs in dollars."""
 
 
 class CostError(Exception):
@@ -133,12 +137,26 @@ def _alarm(_: View, properties: Mapping[str, Any]) -> Quantities:
     return [("CloudWatch alarm metric", len(metrics) or 1)]
 
 
+def _scaling_policy(_: View, properties: Mapping[str, Any]) -> Quantities:
+    # Target tracking makes one alarm to scale out and one to scale in; a step's alarm stands in the template.
+    tracking = properties["PolicyType"] == "TargetTrackingScaling"
+    return [("CloudWatch alarm metric", 2 if tracking else 0)]
+
+
 def _endpoint(view: View, properties: Mapping[str, Any]) -> Quantities:
+    """The instances that wait for requests: none of an asynchronous endpoint, which scales to zero."""
     config = view.template.resources()[properties["EndpointConfigName"]["Fn::GetAtt"][0]]["Properties"]
-    return [
-        (view.value(variant["InstanceType"]), float(view.value(variant["InitialInstanceCount"])))
-        for variant in config["ProductionVariants"]
-    ]
+    if "AsyncInferenceConfig" in config:
+        return []
+    variants = [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
+    return [_variant(view, variant) for variant in variants]
+
+
+def _variant(view: View, variant: Mapping[str, Any]) -> tuple[str, float]:
+    if serverless := variant.get("ServerlessConfig"):
+        warm = serverless.get("ProvisionedConcurrency", 0)
+        return "GB of a serverless copy kept warm", warm * serverless["MemorySizeInMB"] / 1024
+    return view.value(variant["InstanceType"]), float(view.value(variant["InitialInstanceCount"]))
 
 
 def _event_source(view: View, properties: Mapping[str, Any]) -> Quantities:
@@ -150,8 +168,7 @@ def _event_source(view: View, properties: Mapping[str, Any]) -> Quantities:
 
 # What is paid for while it exists: how many of which price.
 IDLE: Mapping[str, Callable[[View, Mapping[str, Any]], Quantities]] = {
-    # Target tracking makes one alarm to scale out and one to scale in.
-    "AWS::ApplicationAutoScaling::ScalingPolicy": lambda *_: [("CloudWatch alarm metric", 2)],
+    "AWS::ApplicationAutoScaling::ScalingPolicy": _scaling_policy,
     "AWS::CloudWatch::Alarm": _alarm,
     "AWS::CloudWatch::Dashboard": lambda *_: [("CloudWatch dashboard", 1)],
     "AWS::EC2::VPCEndpoint": _vpc_endpoint,
@@ -192,7 +209,7 @@ class Prices:
         return run
 
 
-def _glue_job(prices: Prices, where: str, properties: Mapping[str, Any]) -> tuple[str, str, float]:
+def _glue_job(prices: Prices, where: str, properties: Mapping[str, Any]) -> Run:
     minutes = prices.run("Glue job")["minutes"]
     if properties["Command"]["Name"] == "pythonshell":
         dpus = float(properties["MaxCapacity"])
@@ -202,13 +219,13 @@ def _glue_job(prices: Prices, where: str, properties: Mapping[str, Any]) -> tupl
     return "run of a Glue job", f"{minutes:g} minutes of {dpus:g} DPU", usd
 
 
-def _glue_crawler(prices: Prices, where: str, _: Mapping[str, Any]) -> tuple[str, str, float]:
+def _glue_crawler(prices: Prices, where: str, _: Mapping[str, Any]) -> Run:
     run = prices.run("Glue crawler")
     usd = run["dpus"] * run["minutes"] / 60 * prices.hourly("Glue DPU", where)
     return "run of a Glue crawler", f"{run['minutes']:g} minutes of {run['dpus']:g} DPU", usd
 
 
-def _pipeline(prices: Prices, where: str, properties: Mapping[str, Any]) -> tuple[str, str, float]:
+def _pipeline(prices: Prices, where: str, properties: Mapping[str, Any]) -> Run:
     """One execution: each processing and training step for the assumed minutes, on its default instance."""
     body = properties["PipelineDefinition"]["PipelineDefinitionBody"]
     text = body["Fn::Sub"] if isinstance(body, Mapping) else body
@@ -235,7 +252,7 @@ def _instance(step: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     return str(defaults[chosen["Get"].removeprefix("Parameters.")] if isinstance(chosen, Mapping) else chosen)
 
 
-def _function(prices: Prices, where: str, properties: Mapping[str, Any]) -> tuple[str, str, float]:
+def _function(prices: Prices, where: str, properties: Mapping[str, Any]) -> Run:
     run, memory = prices.run("function"), properties["MemorySize"]
     usd = (
         memory
@@ -248,11 +265,45 @@ def _function(prices: Prices, where: str, properties: Mapping[str, Any]) -> tupl
     return "run of a function", f"{run['invocations']:,} of {run['seconds']:g} s at {memory} MB", usd
 
 
+def _on_demand(prices: Prices, where: str, properties: Mapping[str, Any]) -> Run | None:
+    """What an endpoint costs by use: a serverless one by the request, an asynchronous one while it has something to do."""
+    variant = properties["ProductionVariants"][0]
+    if "AsyncInferenceConfig" in properties:
+        instance, minutes = variant["InstanceType"], prices.run("asynchronous instance")["minutes"]
+        usd = minutes / 60 * prices.hourly(instance, where)
+        return "instance of the asynchronous endpoint", f"{minutes:g} minutes of {instance}", usd
+    if serverless := variant.get("ServerlessConfig"):
+        run, memory = prices.run("serverless request"), serverless["MemorySizeInMB"]
+        seconds = run["requests"] * run["seconds"]
+        usd = memory / 1024 * seconds / 3600 * prices.hourly("GB of a serverless copy", where)
+        return (
+            "requests to the serverless endpoint",
+            f"{run['requests']:,} of {run['seconds']:g} s at {memory} MB",
+            usd,
+        )
+    return None  # instances that wait are paid for while they exist
+
+
+def _schedule(prices: Prices, where: str, properties: Mapping[str, Any]) -> Run | None:
+    """A schedule costs what it starts: a transform job's instances stand in its request."""
+    text = properties["Target"].get("Input", "")
+    if isinstance(text, Mapping):  # what CloudFormation fills in are names
+        text = "".join(part if isinstance(part, str) else "name" for part in text["Fn::Join"][1])
+    if "TransformResources" not in text:
+        return None
+    resources, minutes = json.loads(text)["TransformResources"], prices.run("transform job")["minutes"]
+    instance, count = resources["InstanceType"], resources["InstanceCount"]
+    usd = count * minutes / 60 * prices.hourly(instance, where)
+    return "run of a transform job", f"{minutes:g} minutes of {count} x {instance}", usd
+
+
 # What is paid for by the run, where the price of a run follows from the template.
-RUNS: Mapping[str, Callable[[Prices, str, Mapping[str, Any]], tuple[str, str, float]]] = {
+RUNS: Mapping[str, Callable[[Prices, str, Mapping[str, Any]], Run | None]] = {
     "AWS::Glue::Crawler": _glue_crawler,
     "AWS::Glue::Job": _glue_job,
     "AWS::Lambda::Function": _function,
+    "AWS::SageMaker::EndpointConfig": _on_demand,
+    "AWS::Scheduler::Schedule": _schedule,
     "AWS::SageMaker::Pipeline": _pipeline,
 }
 
@@ -273,7 +324,7 @@ def bill(assembly: Assembly, prices: Prices) -> Bill:
 
 
 def _lines(template: Template, prices: Prices) -> Iterator[Line]:
-    before, serving = View(template, {}), View(template, {"ModelPackageArn": MODEL})
+    before, serving = View(template, {}), View(template, dict.fromkeys(PACKAGES, MODEL))
     known = {
         *IDLE,
         *RUNS,
@@ -289,8 +340,8 @@ def _lines(template: Template, prices: Prices) -> Iterator[Line]:
             )
         if resource["Type"] in IDLE and serving.exists(resource):
             for what, quantity in IDLE[resource["Type"]](serving, resource["Properties"]):
-                a_day = 24 * quantity * prices.hourly(what, where)
                 if quantity:
+                    a_day = 24 * quantity * prices.hourly(what, where)
                     yield Line(template.stack, name, what, quantity, a_day, not before.exists(resource))
 
 
@@ -303,7 +354,8 @@ def _usage(template: Template, prices: Prices) -> Iterator[Usage]:
             yield Usage(template.stack, what, entry["assumed"], usd)
     for kind, run in RUNS.items():
         for name, resource in template.resources(kind).items():
-            yield Usage(template.stack, *run(prices, f"{template.stack}/{name}", resource["Properties"]))
+            if found := run(prices, f"{template.stack}/{name}", resource["Properties"]):
+                yield Usage(template.stack, *found)
 
 
 def as_json(bills: Iterable[Bill], prices: Prices) -> dict[str, Any]:
@@ -356,7 +408,7 @@ def as_text(one: Bill, prices: Prices) -> str:
     rows += [f"  {use.stack:<12}{use.what:<58}{use.usd:>10.2f} for {use.assumed}" for use in one.usage]
     rows += [
         "",
-        "A rollout runs a second fleet beside the first until it ends: twice the instances for that time.",
+        "A blue/green rollout runs a second fleet beside the first until it ends: twice the instances for that time.",
     ]
     return "\n".join(rows)
 

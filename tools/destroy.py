@@ -119,10 +119,11 @@ def _tagged(clients: Clients, config: Config, kind: str) -> list[str]:
 
 
 def _endpoint_logs(clients: Clients, config: Config) -> list[str]:
-    """The log group that SageMaker makes for the endpoint: it is ours alone, and has no retention."""
-    name = f"/aws/sagemaker/Endpoints/{config.endpoint_name}"
-    groups = clients("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
-    return [group["logGroupName"] for group in groups if group["logGroupName"] == name]
+    """The log groups that SageMaker makes for the endpoints: they are ours alone, and have no retention."""
+    names = {f"/aws/sagemaker/Endpoints/{name}" for name in config.endpoint_names.values()}
+    prefix = f"/aws/sagemaker/Endpoints/{config.prefix}"
+    groups = clients("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
+    return [group["logGroupName"] for group in groups if group["logGroupName"] in names]
 
 
 def _packages(sagemaker: Any, group: str) -> list[str]:
@@ -265,6 +266,13 @@ def main(
     if not present:
         print(f"Nothing of {config.prefix} is deployed {where}.")
         return 0
+    if strangers := [stack for stack in aws.unlisted(config) if stack in present]:
+        print(
+            f"{', '.join(strangers)} is deployed, and options does not list it, so the CDK CLI does not know it. List it "
+            f"under stages.{config.stage}.options in cdk.json, and come back.",
+            file=sys.stderr,
+        )
+        return 1
     protected = [config.stack_name(s) for s in present if (found[s] or {}).get("EnableTerminationProtection")]
     if protected:
         print(

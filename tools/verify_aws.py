@@ -135,11 +135,12 @@ CHECKS: Mapping[str, Check] = {  # and _topic, which knows the address to look f
 def findings(clients: Clients, config: Config) -> Iterator[tuple[str, str, str | None]]:
     """(what, physical id, what is wrong or `None`) for every stack, then for every resource that has a check."""
     cloudformation = clients("cloudformation")
-    checks: Mapping[str, Check] = {
-        **CHECKS,
-        "AWS::SNS::Topic": functools.partial(_topic, config.monitoring.alarm_email),
-    }
-    for stack in (config.stack_name(stack) for stack in reversed(aws.STACKS)):
+    expected = [stack for stack in reversed(aws.STACKS) if stack not in aws.unlisted(config)]
+    for name in expected:
+        stack = config.stack_name(name)
+        # The topics of an option tell results to whoever subscribes, and no person.
+        email = None if name in aws.OPTIONS else config.monitoring.alarm_email
+        checks: Mapping[str, Check] = {**CHECKS, "AWS::SNS::Topic": functools.partial(_topic, email)}
         description = aws.stack_status(cloudformation, stack)
         if description is None:
             yield "stack", stack, "is not deployed"

@@ -7,7 +7,7 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from stacks.config import FoundationConfig
+from stacks.config import Config, FoundationConfig
 from stacks.removal_policy import removal_policy
 
 
@@ -79,13 +79,25 @@ class DataBucket(s3.Bucket):
 
 
 class CuratedBucket(DataBucket):
-    """Tables and reports for good; answers given and rows refused, which may hold personal data, for a time (Task 4.3)."""
+    """Tables and reports for good; what models are asked and answer, and rows refused, for a time (Task 4.3).
 
-    def __init__(
-        self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, settings: FoundationConfig
-    ) -> None:
-        super().__init__(scope, id, key=key, logs=logs, settings=settings)
-        self._expire(settings.working_data_days, Predictions="predictions/", Quarantine="quarantine/")
+    These may hold personal data. Requests and answers of batch and asynchronous inference lie under the prefixes of
+    their sections, which expire whether or not the option is deployed: nothing is left for ever when it goes.
+    """
+
+    def __init__(self, scope: Construct, id: str, *, key: kms.IKey, logs: s3.IBucket, config: Config) -> None:
+        super().__init__(scope, id, key=key, logs=logs, settings=config.foundation)
+        batch, asynchronous = config.batch, config.asynchronous
+        self._expire(
+            config.foundation.working_data_days,
+            Predictions="predictions/",
+            Quarantine="quarantine/",
+            BatchInput=batch.input_prefix,
+            BatchOutput=batch.output_prefix,
+            AsynchronousInput=asynchronous.input_prefix,
+            AsynchronousOutput=asynchronous.output_prefix,
+            AsynchronousFailure=asynchronous.failure_prefix,
+        )
 
 
 class ArtifactsBucket(DataBucket):

@@ -23,7 +23,14 @@ class ModelRole(iam.Role):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, artifacts: s3.IBucket, network: Network | None
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        artifacts: s3.IBucket,
+        curated: s3.IBucket,
+        network: Network | None,
     ) -> None:
         stack = cdk.Stack.of(scope)
         super().__init__(
@@ -50,8 +57,14 @@ class ModelRole(iam.Role):
         allow(
             self,
             ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-            [self._named(stack, "logs", "log-group", f"/aws/sagemaker/Endpoints/{config.endpoint_name}*")],
-            because="SageMaker names the streams; the group is this endpoint's.",
+            [
+                self._named(stack, "logs", "log-group", f"/aws/sagemaker/{group}*")
+                for group in (
+                    f"Endpoints/{config.endpoint_name}",
+                    *(["TransformJobs"] if "batch" in config.options else []),
+                )
+            ],
+            because="SageMaker names the streams; a group is an endpoint's of this deployment, or that of all jobs.",
         )
         allow(
             self,
@@ -64,13 +77,32 @@ class ModelRole(iam.Role):
         allow(
             self,
             ["cloudwatch:DescribeAlarms"],
-            [self._named(stack, "cloudwatch", "alarm", f"{config.stack_name('Serving')}-*")],
-            because="CloudFormation names the alarms of the Serving stack.",
+            [
+                self._named(stack, "cloudwatch", "alarm", f"{config.stack_name(guarded)}-*")
+                for guarded in (
+                    "Serving",
+                    *(["Asynchronous"] if "asynchronous" in config.options else []),
+                )
+            ],
+            because="CloudFormation names the alarms of a stack.",
         )
+        self._serve_options(config, curated)
         if network:
             allow_network_interfaces(
                 self, network, subnets=network.subnets, reads=SAGEMAKER_READS, permissions=True
             )
+
+    def _serve_options(self, config: Config, curated: s3.IBucket) -> None:
+        """Requests and answers that lie in S3, where a stage lists the options that work so."""
+        if "batch" in config.options:
+            read_objects(self, curated, config.batch.input_prefix)
+            write_objects(self, curated, config.batch.output_prefix)
+        if "asynchronous" in config.options:
+            settings, stack = config.asynchronous, cdk.Stack.of(self)
+            read_objects(self, curated, settings.input_prefix)
+            write_objects(self, curated, settings.output_prefix, settings.failure_prefix)
+            topics = [stack.format_arn(service="sns", resource=name) for name in config.result_topics]
+            allow(self, ["sns:Publish"], topics)
 
     @staticmethod
     def _named(stack: cdk.Stack, service: str, resource: str, name: str) -> str:

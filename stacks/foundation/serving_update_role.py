@@ -1,4 +1,4 @@
-"""The role CloudFormation uses when an approved model updates Serving."""
+"""The role CloudFormation uses when an approved model updates Serving, or an option that follows it."""
 
 from collections.abc import Mapping
 
@@ -9,21 +9,30 @@ from constructs import Construct
 
 from stacks.config import Config
 from stacks.permissions import allow
+from stacks.serving_rules import Option
 
 _GENERATED = "CloudFormation generates these names, because a replacement needs a new one."
 _SLASH, _COLON = cdk.ArnFormat.SLASH_RESOURCE_NAME, cdk.ArnFormat.COLON_RESOURCE_NAME
 
 
 class ServingUpdateRole(iam.Role):
-    """A release may change the endpoint and nothing else (Task 4.3: least privilege; Task 3.3: deployment).
+    """A release may change the endpoints and nothing else (Task 4.3: least privilege; Task 3.3: deployment).
 
     Without it `UpdateStack` runs with the stack's bootstrap execution role, which is an administrator: whoever may
     approve a model could then change the account. Models and endpoint configs have generated names, so what may be
-    created or deleted among them is bound to the tag of this deployment.
+    created or deleted among them is bound to the tag of this deployment. What it may do for an option, it may where
+    the stage lists that option.
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, config: Config, model_role: iam.IRole, key: kms.IKey
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        config: Config,
+        model_role: iam.IRole,
+        transform_role: iam.IRole | None,
+        key: kms.IKey,
     ) -> None:
         super().__init__(
             scope,
@@ -35,11 +44,13 @@ class ServingUpdateRole(iam.Role):
         self._allow_sagemaker(config)
         self._allow_alarms_and_scaling(config)
         self._allow_what_they_need(model_role, key)
+        if transform_role:
+            self._allow_schedule(config, transform_role)
 
     def _allow_sagemaker(self, config: Config) -> None:
         configs = self._arn("sagemaker", "endpoint-config", "*")
         models = [self._arn("sagemaker", "model", "*"), configs]
-        endpoint = self._arn("sagemaker", "endpoint", config.endpoint_name)
+        endpoints = [self._arn("sagemaker", "endpoint", name) for name in config.deployed_endpoints]
         versions = self._arn("sagemaker", "model-package", f"{config.prefix}/*")
         tag, deployment = config.deployment_tag
 
@@ -50,11 +61,11 @@ class ServingUpdateRole(iam.Role):
         self._allow("sagemaker", create, models, because=_GENERATED, conditions=tagged("aws:RequestTag"))
         self._allow("sagemaker", delete, models, because=_GENERATED, conditions=tagged("aws:ResourceTag"))
         self._allow("sagemaker", "DescribeEndpointConfig DescribeModel ListTags", models, because=_GENERATED)
-        self._allow("sagemaker", "CreateEndpoint UpdateEndpoint", [endpoint, configs], because=_GENERATED)
+        self._allow("sagemaker", "CreateEndpoint UpdateEndpoint", [*endpoints, configs], because=_GENERATED)
         self._allow(
             "sagemaker",
             "AddTags DeleteEndpoint DescribeEndpoint ListTags UpdateEndpointWeightsAndCapacities",
-            [endpoint],
+            endpoints,
         )
         self._allow(
             "sagemaker",
@@ -64,12 +75,19 @@ class ServingUpdateRole(iam.Role):
         )
 
     def _allow_alarms_and_scaling(self, config: Config) -> None:
-        names = (f"{config.stack_name('Serving')}-*", f"TargetTracking-endpoint/{config.endpoint_name}/*")
+        scaled = {"Serving": config.endpoint_name}
+        if "asynchronous" in config.options:
+            scaled["Asynchronous"] = config.endpoint_names[Option.ASYNCHRONOUS]
+        names = [
+            name
+            for stack, endpoint in scaled.items()
+            for name in (f"{config.stack_name(stack)}-*", f"TargetTracking-endpoint/{endpoint}/*")
+        ]
         self._allow(
             "cloudwatch",
             "DeleteAlarms DescribeAlarms ListTagsForResource PutMetricAlarm TagResource UntagResource",
             [self._arn("cloudwatch", "alarm", name, _COLON) for name in names],
-            because="CloudFormation names the alarms of Serving; target tracking names its own, for this endpoint.",
+            because="CloudFormation names the alarms of a stack; target tracking names its own, for one endpoint.",
         )
         scaling = "application-autoscaling"
         self._allow(
@@ -79,11 +97,18 @@ class ServingUpdateRole(iam.Role):
             [self._arn(scaling, "scalable-target", "*")],
             because="Application Auto Scaling generates the id of a target.",
         )
+        if config.serving.autoscaling.scheduled:
+            self._allow(
+                scaling,
+                "DeleteScheduledAction PutScheduledAction",
+                [self._arn(scaling, "scalable-target", "*")],
+                because="Application Auto Scaling generates the id of a target.",
+            )
         self._allow(
             scaling,
-            "DescribeScalableTargets DescribeScalingPolicies",
+            "DescribeScalableTargets DescribeScalingPolicies DescribeScheduledActions",
             ["*"],
-            because="IAM cannot limit these two reads to a resource (Service Authorization Reference).",
+            because="IAM cannot limit these three reads to a resource (Service Authorization Reference).",
         )
 
     def _allow_what_they_need(self, model_role: iam.IRole, key: kms.IKey) -> None:
@@ -115,6 +140,17 @@ class ServingUpdateRole(iam.Role):
             [bootstrap],
             because="Every CDK template reads the version of its bootstrap stack, whose qualifier is the account's.",
         )
+
+    def _allow_schedule(self, config: Config, transform_role: iam.IRole) -> None:
+        """The schedule of transform jobs holds the model's name, so each release changes it."""
+        self._allow(
+            "scheduler",
+            "CreateSchedule DeleteSchedule GetSchedule UpdateSchedule",
+            [self._arn("scheduler", "schedule", f"default/{config.stack_name('Batch')}-*")],
+            because="CloudFormation names the schedule of the Batch stack.",
+        )
+        to_scheduler = {"StringEquals": {"iam:PassedToService": "scheduler.amazonaws.com"}}
+        self._allow("iam", "PassRole", [transform_role.role_arn], conditions=to_scheduler)
 
     def _arn(self, service: str, resource: str, name: str, arn_format: cdk.ArnFormat = _SLASH) -> str:
         return self._stack.format_arn(

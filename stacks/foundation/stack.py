@@ -12,6 +12,7 @@ from stacks.foundation.key import DataKey
 from stacks.foundation.model_role import ModelRole
 from stacks.foundation.network import Network
 from stacks.foundation.serving_update_role import ServingUpdateRole
+from stacks.foundation.transform_role import TransformRole
 from stacks.removal_policy import removal_policy
 
 
@@ -26,7 +27,7 @@ class Foundation(BaseStack):
         self.key = DataKey(self, "Key", config=config)
         self.logs = LogsBucket(self, "Logs", settings=settings)
         self.raw = RawBucket(self, "Raw", key=self.key, logs=self.logs, settings=settings)
-        self.curated = CuratedBucket(self, "Curated", key=self.key, logs=self.logs, settings=settings)
+        self.curated = CuratedBucket(self, "Curated", key=self.key, logs=self.logs, config=config)
         self.artifacts = ArtifactsBucket(self, "Artifacts", key=self.key, logs=self.logs, settings=settings)
 
         catalog = Catalog(self, "Catalog", config=config, key=self.key)
@@ -44,10 +45,25 @@ class Foundation(BaseStack):
 
         self.network = Network(self, "Network", config=config, logs=self.logs) if settings.isolation else None
         self.model_role = ModelRole(
-            self, "ModelRole", config=config, artifacts=self.artifacts, network=self.network
+            self,
+            "ModelRole",
+            config=config,
+            artifacts=self.artifacts,
+            curated=self.curated,
+            network=self.network,
+        )
+        self.transform_role = (
+            TransformRole(self, "TransformRole", config=config, key=self.key)
+            if "batch" in config.options
+            else None
         )
         self.serving_update_role = ServingUpdateRole(
-            self, "ServingUpdateRole", config=config, model_role=self.model_role, key=self.key
+            self,
+            "ServingUpdateRole",
+            config=config,
+            model_role=self.model_role,
+            transform_role=self.transform_role,
+            key=self.key,
         )
         cdk.CfnOutput(
             self, "RawBucketName", value=self.raw.bucket_name, description="Upload CSV files to batch/"

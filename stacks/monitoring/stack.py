@@ -1,6 +1,9 @@
 """Monitoring: topic, failure rules, alarms, dashboard, budget."""
 
+from collections.abc import Sequence
+
 import aws_cdk as cdk
+from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.base import BaseStack
@@ -14,8 +17,6 @@ from stacks.monitoring.failures import FailureRules, failures
 from stacks.monitoring.metrics import Metrics
 from stacks.monitoring.topic import AlertTopic
 from stacks.processing.stack import Processing
-from stacks.release.stack import Release
-from stacks.training.stack import Training
 
 
 class Monitoring(BaseStack):
@@ -30,8 +31,7 @@ class Monitoring(BaseStack):
         foundation: Foundation,
         ingestion: Ingestion,
         processing: Processing,
-        training: Training,
-        release: Release,
+        dead_letters: Sequence[sqs.IQueue],
     ) -> None:
         super().__init__(scope, id, config=config, description="Who is told of failures, delays and costs")
         self.topic = AlertTopic(self, "Topic", settings=config.monitoring, key=foundation.key)
@@ -40,13 +40,7 @@ class Monitoring(BaseStack):
         )
         rules = FailureRules(self, "Failures", table=table, topic=self.topic, key=foundation.key)
         metrics = Metrics(config=config, ingestion=ingestion, processing=processing)
-        queues = (
-            processing.dead_letters,
-            training.dead_letters,
-            *release.dead_letters,
-            rules.dead_letters,
-        )
-        waiting = [metrics.dead_letters(queue) for queue in queues]
+        waiting = [metrics.dead_letters(queue) for queue in (*dead_letters, rules.dead_letters)]
         Alarms(
             self,
             "Alarms",

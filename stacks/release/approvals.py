@@ -33,6 +33,6 @@ class Approvals(Construct):
                 "detail": {"ModelPackageGroupName": [group], "ModelApprovalStatus": ["Approved"]},
             },
             function=release.function,
-            longest_wait_seconds=config.serving.timeout_seconds,
+            longest_wait_seconds=config.serving.rollout.timeout_seconds,
             key=foundation.key,
         )

@@ -39,7 +39,7 @@ class RolloutCheck(Construct):
                 },
             },
             function=check.function,
-            longest_wait_seconds=config.serving.timeout_seconds,
+            longest_wait_seconds=config.serving.rollout.timeout_seconds,
             key=foundation.key,
         )
         self.alarm = cloudwatch.Alarm(

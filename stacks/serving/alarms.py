@@ -4,11 +4,12 @@ import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from stacks.config import AlarmConfig
+from stacks.serving.quality_alarm import QualityAlarm
+from stacks.serving_config import AlarmConfig
 
 
 class RollbackAlarms(Construct):
-    """Server errors and slowness of the endpoint (Tasks 3.1 and 4.2: rollback, monitoring inference).
+    """Server errors, slowness and odd predictions (Tasks 3.1 and 4.2: rollback, monitoring inference).
 
     They exist before the endpoint does and know it by name, because a rollout refuses alarms that do not exist. Missing
     data is no breach: an endpoint without traffic, or without a model, is not failing. Client errors (4xx) are left
@@ -16,7 +17,14 @@ class RollbackAlarms(Construct):
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, endpoint_name: str, variant_name: str, settings: AlarmConfig
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        endpoint_name: str,
+        variant_name: str,
+        namespace: str,
+        settings: AlarmConfig,
     ) -> None:
         super().__init__(scope, id)
         self._settings = settings
@@ -32,10 +40,12 @@ class RollbackAlarms(Construct):
             period=cdk.Duration.seconds(settings.period_seconds),
         )
         # ModelLatency is in microseconds.
-        latency = self._metric("ModelLatency", "p99")
+        latency = self._metric("ModelLatency", settings.latency_statistic)
+        what = f"The {settings.latency_statistic} model latency"
         self.alarms = (
             self._alarm("Errors", errors, settings.error_percent, "The share of requests answered 5xx"),
-            self._alarm("Latency", latency, 1_000 * settings.latency_milliseconds, "The p99 model latency"),
+            self._alarm("Latency", latency, 1_000 * settings.latency_milliseconds, what),
+            QualityAlarm(self, "Quality", namespace=namespace, settings=settings),
         )
 
     def _metric(self, name: str, statistic: str) -> cloudwatch.Metric:

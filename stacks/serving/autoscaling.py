@@ -4,13 +4,13 @@ import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as scaling
 from constructs import Construct
 
-from stacks.config import ServingConfig
+from stacks.serving_config import ServingConfig
 
-_Policy = scaling.CfnScalingPolicy
+_Policy, _Target = scaling.CfnScalingPolicy, scaling.CfnScalableTarget
 
 
 class Autoscaling(Construct):
-    """Target tracking on invocations per instance (Task 3.2: scaling; Task 4.2: cost).
+    """Target tracking on invocations per instance, and other limits by the clock (Task 3.2: scaling; Task 4.2: cost).
 
     Application Auto Scaling acts with its service-linked role, which it makes on first use. While a variant is
     registered here, AWS refuses an update that changes its instance type ("Update endpoints that use auto scaling"):
@@ -28,7 +28,7 @@ class Autoscaling(Construct):
         condition: cdk.CfnCondition,
     ) -> None:
         super().__init__(scope, id)
-        target = scaling.CfnScalableTarget(
+        target = _Target(
             self,
             "Target",
             service_namespace="sagemaker",
@@ -36,6 +36,17 @@ class Autoscaling(Construct):
             resource_id=f"endpoint/{endpoint_name}/variant/{variant_name}",
             min_capacity=settings.instance_count,
             max_capacity=settings.autoscaling.maximum_instances,
+            scheduled_actions=[
+                _Target.ScheduledActionProperty(
+                    scheduled_action_name=action.name,
+                    schedule=action.schedule,
+                    scalable_target_action=_Target.ScalableTargetActionProperty(
+                        min_capacity=action.minimum, max_capacity=action.maximum
+                    ),
+                )
+                for action in settings.autoscaling.scheduled
+            ]
+            or None,
         )
         policy = _Policy(
             self,

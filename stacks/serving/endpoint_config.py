@@ -6,6 +6,8 @@ from constructs import Construct
 
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
+from stacks.serving.data_capture import data_capture
+from stacks.serving.served_model import replaced_by_a_rollout
 
 # The same in every update: SageMaker shifts no traffic between variants of different names.
 VARIANT = "AllTraffic"
@@ -15,8 +17,7 @@ _Config = sagemaker.CfnEndpointConfig
 class EndpointConfig(_Config):
     """One variant, encrypted volumes, captured traffic (Tasks 3.1, 4.1 and 4.3).
 
-    Captured requests and answers are what monitors compare with the training data. The mapping `fleet` says per stage
-    which instances, and how many.
+    The mapping `fleet` says per stage which instances, and how many.
     """
 
     def __init__(
@@ -28,12 +29,12 @@ class EndpointConfig(_Config):
         foundation: Foundation,
         fleet: cdk.CfnMapping,
         model: sagemaker.CfnModel,
+        condition: cdk.CfnCondition,
     ) -> None:
-        settings, key = config.serving, foundation.key.key_arn
         super().__init__(
             scope,
             id,
-            kms_key_id=key,
+            kms_key_id=foundation.key.key_arn,
             production_variants=[
                 _Config.ProductionVariantProperty(
                     variant_name=VARIANT,
@@ -45,17 +46,6 @@ class EndpointConfig(_Config):
                     initial_variant_weight=1,
                 )
             ],
-            data_capture_config=_Config.DataCaptureConfigProperty(
-                enable_capture=True,
-                initial_sampling_percentage=settings.data_capture_percent,
-                destination_s3_uri=foundation.artifacts.s3_url_for_object("datacapture"),
-                kms_key_id=key,
-                capture_options=[
-                    _Config.CaptureOptionProperty(capture_mode=mode) for mode in ("Input", "Output")
-                ],
-                # Anything else would be captured as base64, which no monitor reads.
-                capture_content_type_header=_Config.CaptureContentTypeHeaderProperty(
-                    csv_content_types=["text/csv"], json_content_types=["application/json"]
-                ),
-            ),
+            data_capture_config=data_capture(foundation, config.serving.data_capture_percent),
         )
+        replaced_by_a_rollout(self, condition)

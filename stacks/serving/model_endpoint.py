@@ -10,14 +10,14 @@ from stacks.serving.alarms import RollbackAlarms
 from stacks.serving.endpoint_config import EndpointConfig
 from stacks.serving.model_parameter import ModelParameter
 from stacks.serving.rollout import deployment_config
+from stacks.serving.served_model import ServedModel
 
 
 class ModelEndpoint(Construct):
     """Model, endpoint configuration and endpoint, which exist only while there is a model (Tasks 3.1 and 3.3).
 
     The endpoint's name is fixed, because alarms, scaling and callers know it before it exists; the other two are named
-    by CloudFormation, because replacing them needs a second name. What is replaced stays: AWS forbids deleting a
-    configuration that an endpoint may still run, as after an automatic rollback, and it costs nothing.
+    by CloudFormation, because replacing them needs a second name.
     """
 
     def __init__(
@@ -32,25 +32,18 @@ class ModelEndpoint(Construct):
         alarms: RollbackAlarms,
     ) -> None:
         super().__init__(scope, id)
-        network = foundation.network
-        self.model = sagemaker.CfnModel(
-            self,
-            "Model",
-            execution_role_arn=foundation.model_role.role_arn,
-            # SageMaker fetches image and model; the container itself reaches no network (docs/decisions/0042).
-            enable_network_isolation=True,
-            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
-                model_package_name=parameter.value_as_string
-            ),
-            vpc_config=sagemaker.CfnModel.VpcConfigProperty(
-                security_group_ids=[network.security_group.security_group_id],
-                subnets=[subnet.subnet_id for subnet in network.subnets],
-            )
-            if network
-            else None,
+        has_model = parameter.has_model
+        model = ServedModel(
+            self, "Model", foundation=foundation, package=parameter.value_as_string, condition=has_model
         )
         self.config = EndpointConfig(
-            self, "Config", config=config, foundation=foundation, fleet=fleet, model=self.model
+            self,
+            "Config",
+            config=config,
+            foundation=foundation,
+            fleet=fleet,
+            model=model,
+            condition=has_model,
         )
         self.endpoint = sagemaker.CfnEndpoint(
             self,
@@ -58,7 +51,7 @@ class ModelEndpoint(Construct):
             endpoint_name=config.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=deployment_config(
-                config.serving, [alarm.alarm_name for alarm in alarms.alarms]
+                config.serving.rollout, [alarm.alarm_name for alarm in alarms.alarms]
             ),
             # Keeps the number of instances that autoscaling chose; weight and capture follow the new configuration.
             retain_all_variant_properties=True,
@@ -68,8 +61,4 @@ class ModelEndpoint(Construct):
             ],
         )
         self.endpoint.node.add_dependency(*alarms.alarms)
-        for resource in (self.model, self.config, self.endpoint):
-            resource.cfn_options.condition = parameter.has_model
-        for replaced in (self.model, self.config):
-            replaced.cfn_options.update_replace_policy = cdk.CfnDeletionPolicy.RETAIN
-            replaced.cfn_options.deletion_policy = cdk.CfnDeletionPolicy.DELETE
+        self.endpoint.cfn_options.condition = has_model

@@ -5,31 +5,51 @@ from typing import Any
 import aws_cdk as cdk
 from constructs import Construct
 
+_PATTERN = r"^$|^arn:[^:]+:sagemaker:[^:]+:[0-9]{12}:model-package/[^/]+/[0-9]+$"
 
-class ModelParameter(cdk.CfnParameter):
+
+class PackageParameter(cdk.CfnParameter):
+    """A model version by its ARN. Empty is a value: a stack deploys before the first approval."""
+
+    def __init__(self, scope: Construct, id: str, *, label: str, description: str) -> None:
+        super().__init__(
+            scope,
+            id,
+            default="",
+            allowed_pattern=_PATTERN,
+            constraint_description="must be empty, or the ARN of a version in a model package group",
+            description=description,
+        )
+        self.label = label
+        self.given = cdk.Fn.condition_not(cdk.Fn.condition_equals(self.value_as_string, ""))
+
+
+class ModelParameter(PackageParameter):
     """The parameter `ModelPackageArn`, the condition `HasModel`, and how the console shows them (Task 3.2: IaC).
 
-    Empty is a value: the stack deploys before the first approval, and its alarms wait for the endpoint.
+    While it is empty, the alarms wait for the endpoint.
     """
 
     def __init__(self, scope: Construct) -> None:
         super().__init__(
             scope,
             "ModelPackageArn",
-            default="",
-            allowed_pattern=r"^$|^arn:[^:]+:sagemaker:[^:]+:[0-9]{12}:model-package/[^/]+/[0-9]+$",
-            constraint_description="must be empty, or the ARN of a version in a model package group",
+            label="Model package version",
             description="The approved model version to serve; empty while there is none",
         )
-        self.has_model = cdk.CfnCondition(
-            scope,
-            "HasModel",
-            expression=cdk.Fn.condition_not(cdk.Fn.condition_equals(self.value_as_string, "")),
-        )
+        self.has_model = cdk.CfnCondition(scope, "HasModel", expression=self.given)
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The template's metadata section: the group and label under which the console shows the parameter."""
-        group = {"Label": {"default": "Model"}, "Parameters": [self.logical_id]}
-        labels = {self.logical_id: {"default": "Model package version"}}
-        return {"AWS::CloudFormation::Interface": {"ParameterGroups": [group], "ParameterLabels": labels}}
+        return interface(self)
+
+
+def interface(*parameters: PackageParameter) -> dict[str, Any]:
+    """The metadata section that groups and labels parameters in the console."""
+    group = {
+        "Label": {"default": "Model"},
+        "Parameters": [parameter.logical_id for parameter in parameters],
+    }
+    labels = {parameter.logical_id: {"default": parameter.label} for parameter in parameters}
+    return {"AWS::CloudFormation::Interface": {"ParameterGroups": [group], "ParameterLabels": labels}}

@@ -4,43 +4,56 @@ from collections.abc import Sequence
 
 from aws_cdk import aws_sagemaker as sagemaker
 
-from stacks.config import AllAtOnceConfig, CanaryConfig, LinearConfig, ServingConfig
+from stacks.rollout_config import AllAtOnce, Canary, Linear, Rolling, Rollout, Size
 
 _Endpoint = sagemaker.CfnEndpoint
+_UNITS = {"PERCENT": "CAPACITY_PERCENT", "INSTANCES": "INSTANCE_COUNT"}
 
 
 def deployment_config(
-    settings: ServingConfig, alarm_names: Sequence[str]
+    rollout: Rollout, alarm_names: Sequence[str]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """Blue/green with the stage's way of shifting traffic; any of `alarm_names` (at most 10) rolls it back.
+    """The stage's way of shifting traffic; any of `alarm_names` (1 to 10) rolls it back.
 
-    The whole new fleet is started before traffic moves, so a rollout needs twice the instances in the account's quota.
-    Source: "DeploymentConfig" (SageMaker API Reference). Seconds and percents are the API's own.
+    Blue/green starts the whole new fleet before traffic moves, so it needs twice the instances in the account's quota;
+    rolling needs one batch more. Source: "DeploymentConfig" (SageMaker API Reference).
     """
+    alarms = [_Endpoint.AlarmProperty(alarm_name=name) for name in alarm_names]
     return _Endpoint.DeploymentConfigProperty(
-        blue_green_update_policy=_Endpoint.BlueGreenUpdatePolicyProperty(
-            traffic_routing_configuration=_routing(settings.rollout),
-            termination_wait_in_seconds=settings.termination_wait_seconds,
-            maximum_execution_timeout_in_seconds=settings.timeout_seconds,
-        ),
-        auto_rollback_configuration=_Endpoint.AutoRollbackConfigProperty(
-            alarms=[_Endpoint.AlarmProperty(alarm_name=name) for name in alarm_names]
-        ),
+        rolling_update_policy=_rolling(rollout) if isinstance(rollout, Rolling) else None,
+        blue_green_update_policy=None if isinstance(rollout, Rolling) else _blue_green(rollout),
+        auto_rollback_configuration=_Endpoint.AutoRollbackConfigProperty(alarms=alarms),
     )
 
 
-def _routing(
-    rollout: CanaryConfig | LinearConfig | AllAtOnceConfig,
-) -> sagemaker.CfnEndpoint.TrafficRoutingConfigProperty:
-    canary = _percent(rollout.canary_percent) if isinstance(rollout, CanaryConfig) else None
-    step = _percent(rollout.step_percent) if isinstance(rollout, LinearConfig) else None
-    return _Endpoint.TrafficRoutingConfigProperty(
-        type=rollout.strategy,
-        canary_size=canary,
-        linear_step_size=step,
-        wait_interval_in_seconds=rollout.wait_seconds,
+def _blue_green(
+    rollout: Canary | Linear | AllAtOnce,
+) -> sagemaker.CfnEndpoint.BlueGreenUpdatePolicyProperty:
+    # All at once bakes once. The API demands an interval, and the guide's example ("Use all at once traffic shifting")
+    # sets the termination wait alone: both with one value, whichever of them SageMaker takes for the bake.
+    interval = rollout.termination_wait_seconds if isinstance(rollout, AllAtOnce) else rollout.bake_seconds
+    return _Endpoint.BlueGreenUpdatePolicyProperty(
+        traffic_routing_configuration=_Endpoint.TrafficRoutingConfigProperty(
+            type=rollout.strategy,
+            canary_size=_size(rollout.canary) if isinstance(rollout, Canary) else None,
+            linear_step_size=_size(rollout.step) if isinstance(rollout, Linear) else None,
+            wait_interval_in_seconds=interval,
+        ),
+        termination_wait_in_seconds=rollout.termination_wait_seconds,
+        maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
     )
 
 
-def _percent(value: int) -> sagemaker.CfnEndpoint.CapacitySizeProperty:
-    return _Endpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
+def _rolling(rollout: Rolling) -> sagemaker.CfnEndpoint.RollingUpdatePolicyProperty:
+    # Without a size for the way back, the whole old fleet comes back at once.
+    back = rollout.rollback_batch
+    return _Endpoint.RollingUpdatePolicyProperty(
+        maximum_batch_size=_size(rollout.batch),
+        rollback_maximum_batch_size=_size(back) if back else None,
+        wait_interval_in_seconds=rollout.bake_seconds,
+        maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+    )
+
+
+def _size(size: Size) -> sagemaker.CfnEndpoint.CapacitySizeProperty:
+    return _Endpoint.CapacitySizeProperty(type=_UNITS[size.unit], value=size.value)

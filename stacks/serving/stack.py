@@ -37,6 +37,7 @@ class Serving(BaseStack):
             "Alarms",
             endpoint_name=self.endpoint_name,
             variant_name=VARIANT,
+            namespace=config.prefix,
             settings=settings.alarms,
         )
         self.alarms = rollback.alarms

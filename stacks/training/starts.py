@@ -9,10 +9,10 @@ from aws_cdk import aws_kms as kms
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
-from stacks.config import TrainingConfig
 from stacks.dead_letters import DeadLetters
 from stacks.permissions import allow
 from stacks.training.pipeline import Pipeline
+from stacks.training_config import TrainingConfig
 
 
 class Starts(Construct):

@@ -83,7 +83,24 @@ def test_consumer_writes_a_prediction_for_each_flight_with_its_event_id(world: W
         "RecordsDuplicated": 0,
         "NoModelYet": 0,
         "RecordsReturned": 0,
+        "SumOfScores": 0.5,
     }
+
+
+@pytest.mark.parametrize(
+    ("answers", "total"),
+    [
+        ([], 0.0),
+        ([{"score": 0.25, "label": 0}, {"score": 1, "label": 1}], 1.25),
+        ([{"value": -12.5}, {"value": 2.5}], -10.0),  # regression: minutes
+        ([{"score": float("nan")}, {"score": None}, {"score": "high"}, {}, {"score": 0.5}], 0.5),
+    ],
+)
+def test_what_the_model_said_is_added_up_and_nothing_else(
+    answers: list[dict[str, Any]], total: float
+) -> None:
+    flights = [Flight(position, "a", "2013-01-01T09:00:00Z", b"{}") for position in range(len(answers))]
+    assert stream_consumer.sum_of_scores(zip(flights, answers, strict=True)) == total
 
 
 def test_consumer_asks_its_endpoint_in_json(world: World) -> None:

@@ -63,6 +63,7 @@ def sections(node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
 
 SANDBOX = context("sandbox")["stages"]["sandbox"]
 LEAVES = list(leaves(SANDBOX))
+LISTS = {path for path, value in LEAVES if isinstance(value, list)}
 OPEN = {("tags",), ("training", "hyperparameters")}  # objects whose keys are the user's own
 SECTIONS = [path for path in sections(SANDBOX) if path not in OPEN]
 NAMED = [path for path, _ in LEAVES if path[:1] not in OPEN and path[:2] not in OPEN]
@@ -92,11 +93,11 @@ def test_constructs_cannot_change_the_configuration() -> None:
 
 @pytest.mark.parametrize("path", [path for path, _ in LEAVES], ids=".".join)
 def test_a_value_of_the_wrong_type_is_one_line_that_names_it(path: KeyPath) -> None:
-    message = refusal(edited("sandbox", path, [7]))
+    message = refusal(edited("sandbox", path, 7 if path in LISTS else [7]))
     assert message.startswith(f"cdk.json: context.stages.sandbox.{'.'.join(path)}")
     assert "\n" not in message
     assert message.endswith(".")
-    assert " = [7]: " in message
+    assert re.search(r" = \[?7\]?: ", message)
 
 
 NUMBERS = [path for path, value in LEAVES if type(value) in {int, float} and path[:2] not in OPEN]
@@ -131,7 +132,7 @@ def test_a_section_must_be_an_object(path: KeyPath) -> None:
 
 
 # Every number and its limits: those of AWS's API, or of ours where AWS would accept what cannot work.
-LIMITS: dict[str, tuple[float, float | None]] = {
+LIMITS: dict[str, tuple[float | None, float | None]] = {
     "foundation.availability_zones": (2, 3),
     "foundation.raw_retention_days": (1, 3650),
     "foundation.noncurrent_version_days": (1, 365),
@@ -161,17 +162,40 @@ LIMITS: dict[str, tuple[float, float | None]] = {
     "training.maximum_rmse": (0.001, None),
     "serving.instance_count": (1, 50),
     "serving.data_capture_percent": (1, 100),
-    "serving.rollout.canary_percent": (5, 50),
-    "serving.rollout.wait_seconds": (0, 3600),
-    "serving.termination_wait_seconds": (0, 3600),
-    "serving.timeout_seconds": (600, 28_800),
+    "serving.rollout.canary.value": (1, 50),
+    "serving.rollout.bake_seconds": (0, 3600),
+    "serving.rollout.termination_wait_seconds": (0, 3600),
+    "serving.rollout.timeout_seconds": (600, 28_800),
     "serving.alarms.error_percent": (0.001, 100),
     "serving.alarms.latency_milliseconds": (1, 60_000),
     "serving.alarms.evaluation_periods": (1, 10),
+    "serving.alarms.quality.minimum_mean_score": (None, None),
+    "serving.alarms.quality.maximum_mean_score": (None, None),
+    "serving.alarms.quality.minimum_predictions": (1, None),
     "serving.autoscaling.maximum_instances": (1, 100),
     "serving.autoscaling.invocations_per_instance": (1, None),
     "serving.autoscaling.scale_in_cooldown_seconds": (0, 3600),
     "serving.autoscaling.scale_out_cooldown_seconds": (0, 3600),
+    "serverless.maximum_concurrency": (1, 200),
+    "serverless.provisioned_concurrency": (0, 200),
+    "asynchronous.maximum_instances": (1, 100),
+    "asynchronous.concurrent_invocations_per_instance": (1, 1000),
+    "asynchronous.backlog_per_instance": (1, None),
+    "asynchronous.scale_in_cooldown_seconds": (0, 3600),
+    "asynchronous.scale_out_cooldown_seconds": (0, 3600),
+    "asynchronous.rollout.termination_wait_seconds": (0, 3600),
+    "asynchronous.rollout.timeout_seconds": (600, 28_800),
+    "asynchronous.alarms.failed_invocations": (0, None),
+    "asynchronous.alarms.evaluation_periods": (1, 10),
+    "batch.instance_count": (1, 20),
+    "batch.max_payload_mb": (1, 100),
+    "batch.max_concurrent_transforms": (1, 100),
+    "experiment.instance_count": (1, 50),
+    "experiment.data_capture_percent": (1, 100),
+    "experiment.challenger_percent": (1, 50),
+    "experiment.confidence": (0.501, 0.999),
+    "experiment.power": (0.5, 0.999),
+    "experiment.minimum_effect": (0.001, 0.999),
     "monitoring.monthly_budget_usd": (1, None),
     "monitoring.budget_alert_percent": (1, 100),
 }
@@ -180,6 +204,8 @@ LISTED = {
     "foundation.log_retention_days": (7, 8),
     "training.instance_count": (1, 2),
     "serving.alarms.period_seconds": (60, 10),
+    "serverless.memory_mib": (1024, 1536),
+    "asynchronous.alarms.period_seconds": (60, 10),
 }
 
 
@@ -191,11 +217,11 @@ def test_every_number_has_its_limits_below() -> None:
 def test_a_number_beyond_its_limits_is_refused_and_the_limit_is_not(path: str) -> None:
     low, high = LIMITS[path]
     step = 1 if isinstance(low, int) else 0.001
-    for value in (low - step, math.inf if high is None else high + step):
+    for value in (-math.inf if low is None else low - step, math.inf if high is None else high + step):
         message = refusal(edited("sandbox", path, value))
         assert message.startswith(f"cdk.json: context.stages.sandbox.{path} = ")
         assert "\n" not in message
-    for value in (low, 10**9 if high is None else high):
+    for value in (-(10.0**9) if low is None else low, 10**9 if high is None else high):
         # Another knob may not go with it: then the complaint names the section.
         assert not complaint(edited("sandbox", path, value)).startswith(
             f"cdk.json: context.stages.sandbox.{path} = "
@@ -209,6 +235,28 @@ def test_a_listed_number_is_taken_as_itself_only(path: str, values: tuple[int, i
     for value in (other, float(taken), True):
         message = refusal(edited("sandbox", path, value))
         assert message.startswith(f"cdk.json: context.stages.sandbox.{path} = {json.dumps(value)}: must be ")
+
+
+BLUE_GREEN = {"bake_seconds": 300, "termination_wait_seconds": 180, "timeout_seconds": 3600}
+
+
+def linear(percent: int, **changes: int) -> dict[str, object]:
+    step = {"unit": "PERCENT", "value": percent}
+    return {"strategy": "LINEAR", "step": step, **BLUE_GREEN, **changes}
+
+
+def canary(percent: int) -> dict[str, object]:
+    return {"strategy": "CANARY", "canary": {"unit": "PERCENT", "value": percent}, **BLUE_GREEN}
+
+
+def rolling(percent: int) -> dict[str, object]:
+    batch = {"unit": "PERCENT", "value": percent}
+    waits = {"bake_seconds": 300, "timeout_seconds": 3600}
+    return {"strategy": "ROLLING", "batch": batch, "rollback_batch": "", **waits}
+
+
+def at_once(**waits: int) -> dict[str, object]:
+    return {"strategy": "ALL_AT_ONCE", "termination_wait_seconds": 180, "timeout_seconds": 3600, **waits}
 
 
 # One row a rule of AWS (or of ours, where AWS would accept what cannot work): key, value just outside, what is said.
@@ -271,18 +319,25 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("serving.instance_type", "ml.m6g.large", "needs an x86 instance"),
     ("serving.instance_type", "ml.m5.gigantic", "no registered model declares it"),
     ("serving.instance_type", "ml.c7i-flex.xlarge", "no registered model declares it"),
-    ("serving.rollout.strategy", "ROLLING", "must be one of CANARY, LINEAR, ALL_AT_ONCE"),
-    (
-        "serving.rollout",
-        {"strategy": "LINEAR", "step_percent": 9, "wait_seconds": 300},
-        "greater than or equal to 10",
-    ),
-    (
-        "serving.rollout",
-        {"strategy": "LINEAR", "step_percent": 51, "wait_seconds": 300},
-        "less than or equal to 50",
-    ),
+    ("serving.rollout.strategy", "BLUE_GREEN", "must be one of CANARY, LINEAR, ALL_AT_ONCE, ROLLING."),
+    ("serving.rollout", linear(9), "must be 10 to 50 percent of the fleet"),
+    ("serving.rollout", linear(51), "must be 10 to 50 percent of the fleet"),
+    ("serving.rollout", rolling(4), "must be 5 to 50 percent of the fleet"),
+    ("serving.rollout.canary.unit", "COUNT", "must be 'PERCENT' or 'INSTANCES'"),
+    ("serving.alarms.latency_statistic", "p50", "must be 'p99', 'Average' or 'Maximum'"),
     ("serving.alarms.period_seconds", 10, "must be 60"),
+    ("options", ["spark"], "must be 'serverless', 'asynchronous', 'batch' or 'experiment'"),
+    ("options", ["batch", "batch"], "an option is one stack. List each once"),
+    ("asynchronous.instance_type", "ml.t2.medium", "burstable, and Application Auto Scaling refuses"),
+    ("asynchronous.input_prefix", "input", "must match"),
+    ("asynchronous.input_prefix", "/input/", "must match"),
+    ("asynchronous.rollout.strategy", "NONE", "must be one of CANARY, LINEAR, ALL_AT_ONCE, ROLLING."),
+    ("batch.instance_type", "ml.c5.large", "no registered model declares it for batch transform"),
+    ("batch.input_filter", "$.features", "must match"),
+    ("batch.output_filter", "$[" + ",".join(["-1"] * 21) + "]", "at most 63 characters"),
+    ("batch.join_source", "Output", "must be 'Input' or 'None'"),
+    ("batch.strategy", "Multi", "must be 'MultiRecord' or 'SingleRecord'"),
+    ("experiment.kind", "ABC", "must be one of AB, SHADOW."),
     ("monitoring.alarm_email", "nobody", "must match"),
 ]
 
@@ -295,37 +350,86 @@ def test_a_value_out_of_range_is_refused_with_its_limit(path: str, value: object
     assert "\n" not in message
 
 
+def action(name: str, minimum: int, maximum: int) -> dict[str, object]:
+    return {"name": name, "schedule": "cron(0 22 * * ? *)", "minimum": minimum, "maximum": maximum}
+
+
 # Each value is fine by itself; together AWS refuses them, or they could never work.
 REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     (
         {"serving.instance_count": 1},
         "a canary of 50 % of 1 instance(s) is no whole instance: SageMaker refuses",
     ),
-    ({"serving.rollout.canary_percent": 20}, "a canary of 20 % of 2 instance(s) is no whole instance"),
+    ({"serving.rollout.canary.value": 20}, "a canary of 20 % of 2 instance(s) is no whole instance"),
     (
-        {
-            "serving.rollout": {"strategy": "LINEAR", "step_percent": 50, "wait_seconds": 300},
-            "serving.instance_count": 1,
-        },
-        "a LINEAR rollout needs at least 2 instances",
+        {"serving.rollout": linear(50), "serving.instance_count": 1},
+        "a step of 50 % of 1 instance(s) is no whole instance",
     ),
-    ({"serving.rollout.wait_seconds": 119}, "shorter than the alarms' evaluation window of 60 s x 2"),
-    ({"serving.alarms.evaluation_periods": 6}, "shorter than the alarms' evaluation window of 60 s x 6"),
-    ({"serving.timeout_seconds": 660}, "waits add up to 660 s, which is not less than timeout_seconds = 660"),
+    ({"serving.rollout.bake_seconds": 119}, "shorter than the alarms' evaluation window of 120 s"),
     (
-        {
-            "serving.rollout": {"strategy": "LINEAR", "step_percent": 10, "wait_seconds": 360},
-        },
-        "waits add up to 3660 s",
+        {"serving.rollout.termination_wait_seconds": 119},
+        "shorter than the alarms' evaluation window of 120 s",
+    ),
+    ({"serving.alarms.evaluation_periods": 4}, "shorter than the alarms' evaluation window of 240 s"),
+    (
+        {"serving.rollout.bake_seconds": 420, "serving.rollout.timeout_seconds": 600},
+        "waits add up to 600 s, which is not less than rollout.timeout_seconds = 600",
     ),
     (
-        {"serving.rollout": {"strategy": "ALL_AT_ONCE", "wait_seconds": 600}, "serving.timeout_seconds": 660},
-        "waits add up to 660 s",
+        {"serving.rollout": at_once(termination_wait_seconds=300, timeout_seconds=600)},
+        "waits add up to 600 s",
+    ),
+    ({"serving.alarms.error_percent": 33.4}, "error_percent = 33.4 can never be exceeded at first"),
+    ({"serving.alarms.quality.minimum_mean_score": 0.6}, "every mean would be outside"),
+    (
+        {"serving.autoscaling.scheduled": [action("night", 4, 2)]},
+        "maximum = 2 is below minimum = 4: Application Auto Scaling refuses it",
+    ),
+    (
+        {"serving.autoscaling.scheduled": [action("night", 2, 4), action("night", 2, 4)]},
+        "the later of one name would replace the earlier",
+    ),
+    (
+        {"serving.autoscaling.scheduled": [action("night", 2, 3)]},
+        "the largest maximum is 3, and maximum_instances = 4",
+    ),
+    (
+        {"serving.autoscaling.scheduled": [action("night", 1, 4)]},
+        "a canary of 50 % of 1 instance(s) is no whole instance",
     ),
     (
         {"serving.autoscaling.maximum_instances": 1},
         "autoscaling.maximum_instances = 1 is below instance_count = 2",
     ),
+    (
+        {
+            "serving.alarms.quality.minimum_mean_score": 0.0,
+            "serving.alarms.quality.maximum_mean_score": 1.0,
+        },
+        "a score is 0 to 1, and so is the band from 0.0 to 1.0: the alarm could never go off",
+    ),
+    (
+        {"serverless.provisioned_concurrency": 6},
+        "provisioned_concurrency = 6 exceeds maximum_concurrency = 5: SageMaker refuses it",
+    ),
+    (
+        {"asynchronous.rollout": canary(50)},
+        "a canary of 50 % of 1 instance(s) is no whole instance",
+    ),
+    (
+        {"asynchronous.rollout.termination_wait_seconds": 119},
+        "shorter than the alarms' evaluation window of 120 s",
+    ),
+    (
+        {"asynchronous.output_prefix": "asynchronous/input/answers/"},
+        "output_prefix = asynchronous/input/answers/ lies in input_prefix = asynchronous/input/",
+    ),
+    ({"batch.output_prefix": "batch/"}, "input_prefix = batch/input/ lies in output_prefix = batch/"),
+    (
+        {"batch.max_payload_mb": 51},
+        "max_payload_mb = 51 x max_concurrent_transforms = 2 exceeds 100 MB: SageMaker refuses the job",
+    ),
+    ({"batch.join_source": "None"}, "output_filter = $[0,-2,-1] selects from the joined record"),
     (
         {"ingestion.consumer_max_record_age_seconds": 86_401},
         "= 86401 exceeds stream_retention_hours = 24: Kinesis would have dropped the record",
@@ -360,9 +464,23 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "accepted",
     [
-        {"serving.rollout": {"strategy": "LINEAR", "step_percent": 50, "wait_seconds": 120}},
-        {"serving.rollout": {"strategy": "ALL_AT_ONCE", "wait_seconds": 120}, "serving.instance_count": 1},
-        {"serving.rollout.wait_seconds": 120},
+        {"serving.rollout": linear(50, bake_seconds=120)},
+        {"serving.rollout": rolling(50)},
+        {"serving.rollout": at_once(termination_wait_seconds=120), "serving.instance_count": 1},
+        {"serving.rollout.bake_seconds": 120},
+        {"serving.rollout.termination_wait_seconds": 120},
+        {"serving.alarms.error_percent": 33.3},
+        {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4)]},
+        {"serverless.provisioned_concurrency": 5},
+        {"batch.max_payload_mb": 50},
+        {"batch.join_source": "None", "batch.output_filter": "$", "batch.input_filter": "$[:-1]"},
+        {"batch.input_filter": "$[" + ",".join(["-1"] * 20) + "]"},
+        {"options": ["experiment", "batch", "asynchronous", "serverless"]},
+        {
+            "training.problem_type": "regression",
+            "serving.alarms.quality.minimum_mean_score": -30.0,
+            "serving.alarms.quality.maximum_mean_score": 30.0,
+        },
         {"training.problem_type": "regression", "training.maximum_rmse": 0.5},
         {"training.schedule": "cron(0 12 * * ? *)"},
         {"training.minimum_auc": 0.5},

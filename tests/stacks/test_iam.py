@@ -10,18 +10,18 @@ from tests.support import iam, static
 from tools.assembly import Assembly
 
 
-def test_every_statement_does_what_it_says(each_assembly: Assembly) -> None:
+def test_every_statement_does_what_it_says(every_assembly: Assembly) -> None:
     problems = [
         problem
-        for template in each_assembly.templates.values()
-        for statement in iam.statements(each_assembly, template)
+        for template in every_assembly.templates.values()
+        for statement in iam.statements(every_assembly, template)
         for problem in iam.findings(statement)
     ]
     assert problems == []
 
 
-def test_every_wildcard_of_a_role_has_a_written_reason(each_assembly: Assembly) -> None:
-    report = each_assembly.read("validation-report.json")
+def test_every_wildcard_of_a_role_has_a_written_reason(every_assembly: Assembly) -> None:
+    report = every_assembly.read("validation-report.json")
     accepted = {
         (path, rule.removeprefix("AwsSolutions::AwsSolutions-IAM5[").removesuffix("]"))
         for (_, rule), paths in static.suppressed(report)
@@ -29,36 +29,36 @@ def test_every_wildcard_of_a_role_has_a_written_reason(each_assembly: Assembly) 
     }
     unexplained = [
         f"{statement.where}: {star}"
-        for template in each_assembly.templates.values()
-        for statement in iam.statements(each_assembly, template)
+        for template in every_assembly.templates.values()
+        for statement in iam.statements(every_assembly, template)
         for star in iam.stars(statement)
-        if (static.construct_path(each_assembly, statement.stack, statement.resource), star) not in accepted
+        if (static.construct_path(every_assembly, statement.stack, statement.resource), star) not in accepted
     ]
     assert unexplained == []
 
 
-def test_no_role_takes_a_policy_that_aws_manages(each_assembly: Assembly) -> None:
+def test_no_role_takes_a_policy_that_aws_manages(every_assembly: Assembly) -> None:
     """AWS changes its managed policies at will, and none of them names our resources."""
     managed = [
         f"{template.stack}/{name}"
-        for template in each_assembly.templates.values()
+        for template in every_assembly.templates.values()
         for name, role in template.resources("AWS::IAM::Role").items()
         if "ManagedPolicyArns" in role["Properties"]
     ]
     assert managed == []
 
 
-def test_roles_are_assumed_by_one_aws_service_each(each_assembly: Assembly) -> None:
-    for template in each_assembly.templates.values():
-        for statement in iam.statements(each_assembly, template):
+def test_roles_are_assumed_by_one_aws_service_each(every_assembly: Assembly) -> None:
+    for template in every_assembly.templates.values():
+        for statement in iam.statements(every_assembly, template):
             if statement.kind == "trust":
                 assert len(statement.principals) == 1, statement.where
                 assert statement.principals[0].endswith(".amazonaws.com"), statement.where
 
 
-def test_serving_holds_no_iam(each_assembly: Assembly) -> None:
+def test_serving_holds_no_iam(every_assembly: Assembly) -> None:
     """An update of Serving must not be able to widen a permission: its roles come from Foundation."""
-    types = {resource["Type"] for resource in each_assembly.template("Serving").resources().values()}
+    types = {resource["Type"] for resource in every_assembly.template("Serving").resources().values()}
     assert not {kind for kind in types if kind.startswith("AWS::IAM::")}
 
 

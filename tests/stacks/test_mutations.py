@@ -164,6 +164,66 @@ SAFEGUARDS = [
         "DataCaptureConfig.KmsKeyId is None",
     ),
     Mutation(
+        "an experiment that captures without a key",
+        "Experiment",
+        first("AWS::SageMaker::EndpointConfig", lambda p: p["DataCaptureConfig"].pop("KmsKeyId")),
+        "DataCaptureConfig.KmsKeyId is None",
+    ),
+    Mutation(
+        "no capture at all",
+        "Experiment",
+        first("AWS::SageMaker::EndpointConfig", lambda p: p.pop("DataCaptureConfig")),
+        "DataCaptureConfig.DestinationS3Uri is None",
+    ),
+    Mutation(
+        "answers without a key",
+        "Asynchronous",
+        first(
+            "AWS::SageMaker::EndpointConfig",
+            lambda p: p["AsyncInferenceConfig"]["OutputConfig"].pop("KmsKeyId"),
+        ),
+        "OutputConfig.KmsKeyId is None",
+    ),
+    Mutation(
+        "failures that lie nowhere",
+        "Asynchronous",
+        first(
+            "AWS::SageMaker::EndpointConfig",
+            lambda p: p["AsyncInferenceConfig"]["OutputConfig"].pop("S3FailurePath"),
+        ),
+        "OutputConfig.S3FailurePath is None",
+    ),
+    Mutation(
+        "an unencrypted topic of results",
+        "Asynchronous",
+        first("AWS::SNS::Topic", lambda p: p.pop("KmsMasterKeyId")),
+        "Topic.KmsMasterKeyId is None",
+    ),
+    Mutation(
+        "volumes without a key",
+        "Asynchronous",
+        first("AWS::SageMaker::EndpointConfig", lambda p: p.pop("KmsKeyId")),
+        "EndpointConfig.KmsKeyId is None",
+    ),
+    Mutation(
+        "failed starts for a while only",
+        "Batch",
+        first("AWS::SQS::Queue", lambda p: p.pop("MessageRetentionPeriod")),
+        "MessageRetentionPeriod is None",
+    ),
+    Mutation(
+        "a model that outlives its stack",
+        "Batch",
+        resource("AWS::SageMaker::Model", lambda r: r.update(DeletionPolicy="Retain")),
+        "is to leave nothing behind here",
+    ),
+    Mutation(
+        "an alarm that is silent about silence",
+        "Asynchronous",
+        first("AWS::CloudWatch::Alarm", lambda p: p.pop("TreatMissingData")),
+        "TreatMissingData is None",
+    ),
+    Mutation(
         "no access log",
         "Foundation",
         without_access_logs,
@@ -216,6 +276,12 @@ IAM = [
         "iam:PassRole on a wildcard",
     ),
     Mutation(
+        "anybody may fail to start",
+        "Batch",
+        statements("AWS::SQS::QueuePolicy", lambda s: s.update(Effect="Allow", Principal="*", Condition={})),
+        "anybody is allowed",
+    ),
+    Mutation(
         "a condition that is never met",
         "Processing",
         statements("AWS::IAM::Policy", lambda s: s.update(Condition={"StringEquals": {"aws:SorceArn": "x"}})),
@@ -229,8 +295,8 @@ def named(mutation: Mutation) -> str:
 
 
 @pytest.mark.parametrize("mutation", SAFEGUARDS, ids=named)
-def test_a_missing_safeguard_is_reported(mutation: Mutation, assembly: Callable[[str], Assembly]) -> None:
-    whole = assembly("production")
+def test_a_missing_safeguard_is_reported(mutation: Mutation, complete: Callable[[str], Assembly]) -> None:
+    whole = complete("production")
     broken = changed(whole, mutation.stack, mutation.change).template(mutation.stack)
     before = safeguards.findings(whole.template(mutation.stack), retain=True)
     new = set(safeguards.findings(broken, retain=True)) - set(before)
@@ -238,8 +304,8 @@ def test_a_missing_safeguard_is_reported(mutation: Mutation, assembly: Callable[
 
 
 @pytest.mark.parametrize("mutation", IAM, ids=named)
-def test_a_wrong_permission_is_reported(mutation: Mutation, assembly: Callable[[str], Assembly]) -> None:
-    broken = changed(assembly("production"), mutation.stack, mutation.change)
+def test_a_wrong_permission_is_reported(mutation: Mutation, complete: Callable[[str], Assembly]) -> None:
+    broken = changed(complete("production"), mutation.stack, mutation.change)
     found = [
         finding
         for statement in iam.statements(broken, broken.template(mutation.stack))
@@ -287,18 +353,21 @@ def test_another_logical_id_of_a_bucket_is_reported(assembly: Callable[[str], As
             {"AssumeRolePolicyDocument": {"Statement": [{"Effect": "Permit"}]}},
             "E",
         ),
+        ("Serverless", "AWS::SageMaker::EndpointConfig", {"ServerlessConfig": {}}, "E3002"),
+        ("Batch", "AWS::Scheduler::Schedule", {"State": "OFF"}, "E3030"),
+        ("Asynchronous", "AWS::ApplicationAutoScaling::ScalingPolicy", {"PolicyType": "Steps"}, "E3030"),
     ],
-    ids=["range", "property", "runtime", "policy"],
+    ids=["range", "property", "runtime", "policy", "serverless", "schedule", "scaling"],
 )
 def test_cfn_lint_reports_a_broken_template(
     stack: str,
     kind: str,
     properties: dict[str, Any],
     rule: str,
-    assembly: Callable[[str], Assembly],
+    complete: Callable[[str], Assembly],
     tmp_path: Path,
 ) -> None:
-    broken = Assembly("sandbox", shutil.copytree(assembly("sandbox").path, tmp_path / "broken"))
+    broken = Assembly("sandbox", shutil.copytree(complete("sandbox").path, tmp_path / "broken"))
     path = broken.path / f"{stack}.template.json"
     template = json.loads(path.read_text())
     of_type(template["Resources"], kind)[0].update(properties)

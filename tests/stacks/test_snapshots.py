@@ -14,6 +14,7 @@ from syrupy.types import SnapshotIndex
 
 from stacks import config
 from tests.stacks.test_app import STACKS
+from tests.support.synth import OPTIONS
 from tools.assembly import Assembly
 
 SNAPSHOTS = Path(__file__).parent / "__snapshots__"
@@ -47,18 +48,27 @@ def masked(node: Any) -> Any:
     return HASH.sub("<asset>", node) if isinstance(node, str) else node
 
 
+# What every stage deploys as `cdk.json` has it, and the options that it could list.
+REVIEWED = [
+    (stage, stack) for stage in config.STAGES for stack in (*STACKS, *map(str.capitalize, OPTIONS[stage]))
+]
+
+
 @pytest.mark.filterwarnings(r"ignore:\s*Can not relate snapshot")  # shorter names than syrupy's own are meant
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("stage", config.STAGES)
+@pytest.mark.parametrize(("stage", "stack"), REVIEWED)
 def test_the_template_is_the_reviewed_one(
-    stage: str, stack: str, assembly: Callable[[str], Assembly], snapshot: SnapshotAssertion
+    stage: str,
+    stack: str,
+    assembly: Callable[[str], Assembly],
+    complete: Callable[[str], Assembly],
+    snapshot: SnapshotAssertion,
 ) -> None:
-    template = assembly(stage).template(stack).json
+    template = (assembly if stack in STACKS else complete)(stage).template(stack).json
     assert masked(template) == snapshot(name=f"{stage}-{stack}", extension_class=TemplateExtension)
 
 
 def test_no_snapshot_is_left_over() -> None:
-    reviewed = {f"{stage}-{stack}.json" for stage in config.STAGES for stack in STACKS}
+    reviewed = {f"{stage}-{stack}.json" for stage, stack in REVIEWED}
     assert {path.name for path in SNAPSHOTS.iterdir()} == reviewed
 
 

@@ -20,9 +20,9 @@ def stateful(assembly: Assembly) -> dict[str, str]:
     }
 
 
-def test_what_holds_state_keeps_its_logical_id(each_assembly: Assembly) -> None:
-    promised = json.loads(PROMISED.read_text())[each_assembly.stage]
-    found = stateful(each_assembly)
+def test_what_holds_state_keeps_its_logical_id(each_complete: Assembly) -> None:
+    promised = json.loads(PROMISED.read_text())[each_complete.stage]
+    found = stateful(each_complete)
     gone = {name: kind for name, kind in promised.items() if found.get(name) != kind}
     new = {name: kind for name, kind in found.items() if promised.get(name) != kind}
     assert not gone, (

@@ -67,11 +67,18 @@ TABLE: Mapping[str, Mapping[str, Expected]] = {
     },
     "AWS::SNS::Topic": {"KmsMasterKeyId": lambda key: present(key) and key != "alias/aws/sns"},
     "AWS::SQS::Queue": {"KmsMasterKeyId": present, "MessageRetentionPeriod": present},
-    "AWS::SageMaker::EndpointConfig": {
-        "KmsKeyId": present,
-        "DataCaptureConfig.KmsKeyId": present,
-        "DataCaptureConfig.DestinationS3Uri": present,
-    },
+    "AWS::SageMaker::EndpointConfig": {"KmsKeyId": present},
+}
+# What an endpoint writes, by its kind: a real-time one captures, an asynchronous one answers into S3, a serverless one
+# can do neither (stacks/serving_rules.py).
+CAPTURE: Mapping[str, Expected] = {
+    "DataCaptureConfig.KmsKeyId": present,
+    "DataCaptureConfig.DestinationS3Uri": present,
+}
+ANSWERS: Mapping[str, Expected] = {
+    "AsyncInferenceConfig.OutputConfig.KmsKeyId": present,
+    "AsyncInferenceConfig.OutputConfig.S3OutputPath": present,
+    "AsyncInferenceConfig.OutputConfig.S3FailurePath": present,
 }
 # A mapping from a stream: one bad record must neither block its shard for a day nor vanish.
 STREAM_MAPPING: Mapping[str, Expected] = {
@@ -119,6 +126,7 @@ def findings(template: Template, *, retain: bool) -> list[str]:
     """Every safeguard that a template leaves out, or leaves to a default."""
     problems = [
         *_unstated(template),
+        *_written_by_endpoints(template),
         *_unbounded(template),
         *_removal(template, retain=retain),
         *_unencrypted_transport(template),
@@ -149,6 +157,14 @@ def encryptable(schema: Mapping[str, Any]) -> bool:
 def _unstated(template: Template) -> Iterator[str]:
     for name, resource in template.resources().items():
         yield from _compared(name, resource, TABLE.get(resource["Type"], {}))
+
+
+def _written_by_endpoints(template: Template) -> Iterator[str]:
+    for name, config in template.resources("AWS::SageMaker::EndpointConfig").items():
+        if read(config, "AsyncInferenceConfig") is not None:
+            yield from _compared(name, config, ANSWERS)
+        elif read(config, "ProductionVariants.0.ServerlessConfig") is None:
+            yield from _compared(name, config, CAPTURE)
 
 
 def _compared(name: str, resource: Resource, rows: Mapping[str, Expected]) -> Iterator[str]:

@@ -41,36 +41,50 @@ def offline_environment(log: Path) -> Iterator[dict[str, str]]:
         }
 
 
-def synthesize(stage: str, out: Path) -> None:
-    """Synthesize one stage into `out`, validators included; findings stay in the report, for the tests to judge."""
+# Every option that goes with the stage: an isolated one takes no serverless endpoint (tests/stacks/test_serving_rules.py).
+OPTIONS = {
+    "sandbox": ("serverless", "asynchronous", "batch", "experiment"),
+    "production": ("asynchronous", "batch", "experiment"),
+}
+
+
+def synthesize(stage: str, out: Path, *, complete: bool = False) -> None:
+    """Synthesize one stage into `out`, validators included; findings stay in the report, for the tests to judge.
+
+    A `complete` one has every option's stack, whatever `cdk.json` lists.
+    """
     out.mkdir(parents=True)
     with offline_environment(out / CONNECTIONS) as environment:
         settings = {**context(stage), "@aws-cdk/core:failSynthOnValidationErrors": False}
+        if complete:
+            chosen = settings["stages"][stage] | {"options": [*OPTIONS[stage]]}
+            settings["stages"] = settings["stages"] | {stage: chosen}
         completed = run_app(settings, out, environment=environment)
     if completed.returncode != 0:
         raise SynthError(f"python app.py failed for stage {stage}:\n{completed.stdout}\n{completed.stderr}")
 
 
-def cached_assembly(stage: str, temporary: Path) -> Path:
+def cached_assembly(stage: str, temporary: Path, *, complete: bool = False) -> Path:
     """The assembly of a stage: synthesized once for one state of the sources; afresh in CI and under coverage."""
     before = _fingerprint()
-    cached = ROOT / ".cache" / "synth" / before / stage
+    name = f"{stage}-complete" if complete else stage
+    cached = ROOT / ".cache" / "synth" / before / name
     measured = any(name.startswith("COVERAGE_") for name in os.environ)  # a cached synth runs no line of ours
     if cached.is_dir() and not measured and os.environ.get("CI") != "true":
         return cached
-    fresh = temporary / stage
+    fresh = temporary / name
     if fresh.is_dir():  # another worker of this run was here first
         return fresh
-    unfinished = temporary / f"{stage}.unfinished"
+    unfinished = temporary / f"{name}.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    synthesize(stage, unfinished)
+    synthesize(stage, unfinished, complete=complete)
     unfinished.rename(fresh)
     if _fingerprint() == before and not cached.is_dir():  # else nobody knows which sources this shows
         _forget_old_ones()
         cached.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=cached.parent))
         try:
-            shutil.copytree(fresh, staging / stage).rename(cached)
+            shutil.copytree(fresh, staging / name).rename(cached)
         except OSError:  # another test run was faster, with the same content
             return fresh
         finally:

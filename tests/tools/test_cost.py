@@ -70,8 +70,52 @@ def test_a_function_costs_by_its_own_memory(memory: int, usd: float) -> None:
     assert use.usd == pytest.approx(usd, rel=0.01)
 
 
-def test_every_resource_of_both_stages_has_a_price_or_is_known_to_have_none(each_assembly: Assembly) -> None:
-    assert cost.bill(each_assembly, PRICES).stacks == tuple(each_assembly.templates)
+def test_every_resource_of_both_stages_has_a_price_or_is_known_to_have_none(every_assembly: Assembly) -> None:
+    assert cost.bill(every_assembly, PRICES).stacks == tuple(every_assembly.templates)
+
+
+def test_an_option_costs_next_to_nothing_before_a_model_and_only_the_experiment_waits_with_one(
+    each_complete: Assembly,
+) -> None:
+    made = cost.bill(each_complete, PRICES)
+    options = {"Serverless", "Asynchronous", "Batch", "Experiment"} & each_complete.templates.keys()
+    assert all(made.a_day(option, with_model=False) < 0.01 for option in options)
+    waiting = {line.stack for line in made.lines if line.what.startswith("ml.")}
+    assert waiting == {"Serving", "Experiment"}
+    assert made.a_day("Asynchronous", with_model=True) < 0.02, "scaled to zero"
+
+
+def test_what_an_option_is_used_for_is_priced_by_its_own_sizes(complete: Callable[[str], Assembly]) -> None:
+    used = {use.what: use for use in cost.bill(complete("sandbox"), PRICES).usage}
+    asynchronous = used["instance of the asynchronous endpoint"]
+    assert (asynchronous.assumed, asynchronous.usd) == ("60 minutes of ml.m5.large", 0.115)
+    serverless = used["requests to the serverless endpoint"]
+    assert serverless.assumed == "10,000 of 0.1 s at 2048 MB"
+    assert serverless.usd == pytest.approx(2 * 1_000 * 0.00002)
+    batch = used["run of a transform job"]
+    assert batch.assumed == "10 minutes of 1 x ml.m5.large"
+    assert batch.usd == pytest.approx(0.115 / 6)
+
+
+def test_a_warm_serverless_copy_is_paid_for_while_it_waits() -> None:
+    resources = copy.deepcopy(FLEET)
+    resources["Config"]["Properties"]["ProductionVariants"] = [
+        {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5, "ProvisionedConcurrency": 3}}
+    ]
+    with pytest.raises(cost.CostError, match="no price for GB of a serverless copy kept warm"):
+        a_day(resources, **HAS_MODEL)
+    resources["Config"]["Properties"]["ProductionVariants"][0]["ServerlessConfig"].pop(
+        "ProvisionedConcurrency"
+    )
+    assert a_day(resources, with_model=True, **HAS_MODEL) == 0
+
+
+def test_a_shadow_is_paid_for_as_its_production_variant_is() -> None:
+    resources = copy.deepcopy(FLEET)
+    properties = resources["Config"]["Properties"]
+    properties["ShadowProductionVariants"] = properties["ProductionVariants"]
+    once = a_day(FLEET, with_model=True, **HAS_MODEL)
+    assert a_day(resources, with_model=True, **HAS_MODEL) == pytest.approx(2 * once)
 
 
 def test_the_fleet_is_counted_only_with_a_model(each_assembly: Assembly) -> None:
@@ -126,7 +170,15 @@ QUEUE = {"Queue": resource("AWS::SQS::Queue")}
             },
             0.2,
         ),
-        ({"Scaling": resource("AWS::ApplicationAutoScaling::ScalingPolicy")}, 0.2),
+        (
+            {
+                "Tracking": resource(
+                    "AWS::ApplicationAutoScaling::ScalingPolicy", PolicyType="TargetTrackingScaling"
+                )
+            },
+            0.2,
+        ),
+        ({"Step": resource("AWS::ApplicationAutoScaling::ScalingPolicy", PolicyType="StepScaling")}, 0),
         ({"Role": resource("AWS::IAM::Role")}, 0),
         ({"Bucket": resource("AWS::S3::Bucket")}, 0),
         ({"Gateway": resource("AWS::EC2::VPCEndpoint", VpcEndpointType="Gateway")}, 0),

@@ -314,9 +314,14 @@ def test_models_and_endpoint_configs_that_rollouts_replaced_are_removed(account,
     assert "endpoint config flights-sandbox" in capsys.readouterr().out
 
 
-def test_the_endpoints_own_log_group_is_removed_and_no_other(account):
+def test_the_endpoints_own_log_groups_are_removed_and_no_other(account):
     logs = account("logs")
-    for name in ("flights-sandbox", "flights-sandbox-2"):
+    for name in (
+        "flights-sandbox",
+        "flights-sandbox-serverless",
+        "flights-sandbox-async",
+        "flights-sandbox-2",
+    ):
         logs.create_log_group(logGroupName=f"/aws/sagemaker/Endpoints/{name}")
     assert destroy.main(["--yes"], clients=account, cdk=Cdk(account)) == 0
     (left,) = logs.describe_log_groups()["logGroups"]
@@ -339,3 +344,13 @@ def test_nothing_deployed_is_said_and_is_not_an_error(account, capsys):
         "Nothing of flights-sandbox is deployed in account 123456789012, region us-east-1."
         in capsys.readouterr().out
     )
+
+
+def test_an_option_that_is_deployed_and_no_longer_listed_stops_it_with_the_remedy(account, capsys):
+    account.stacks.add("flights-sandbox-batch", "AWS::SQS::Queue", "queue")
+    cdk = Cdk(account)
+    assert destroy.main(["--yes"], clients=account, cdk=cdk) == 1
+    assert cdk.calls == []
+    told = capsys.readouterr().err
+    assert told.startswith("Batch is deployed, and options does not list it")
+    assert "List it under stages.sandbox.options in cdk.json" in told

@@ -4,7 +4,9 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+from stacks.config import load
 from tools import aws, quotas
+from tools.assembly import context
 
 
 def service_quotas(values, *, defaults=None):
@@ -26,6 +28,37 @@ def test_an_endpoint_needs_twice_its_largest_fleet(stage):
     endpoint = next(need for need in quotas.needs(config) if "endpoint" in need.quota)
     assert endpoint.count == 2 * config.serving.autoscaling.maximum_instances
     assert endpoint.quota == f"{config.serving.instance_type} for endpoint usage"
+
+
+def changed(**sections):
+    """The sandbox's configuration with some knobs of `cdk.json` replaced, section by section."""
+    whole = context("sandbox")
+    for name, change in sections.items():
+        stage = whole["stages"]["sandbox"]
+        stage[name] = change if isinstance(change, list) else stage[name] | change
+    return load(whole)
+
+
+def endpoint_usage(config):
+    (need,) = [need for need in quotas.needs(config) if need.quota == "ml.m5.large for endpoint usage"]
+    return need.count
+
+
+def test_a_rolling_update_needs_one_batch_more():
+    batch = {"unit": "PERCENT", "value": 50}
+    waits = {"bake_seconds": 120, "timeout_seconds": 3600}
+    rollout = {"strategy": "ROLLING", "batch": batch, "rollback_batch": "", **waits}
+    assert endpoint_usage(changed(serving={"rollout": rollout})) == 4 + 2
+
+
+def test_listed_options_share_the_quota_of_their_instance_type():
+    alone = endpoint_usage(changed())
+    assert alone == 8
+    assert endpoint_usage(changed(options=["asynchronous"])) == alone + 2 * 2
+    assert endpoint_usage(changed(options=["experiment"])) == alone + 2 * 2
+    assert endpoint_usage(changed(options=["serverless", "batch"])) == alone
+    transform = [need.count for need in quotas.needs(changed(options=["batch"])) if "transform" in need.quota]
+    assert transform == [1]
 
 
 @pytest.mark.parametrize(("estimator", "jobs"), [("xgboost", 2), ("linear", 1)])

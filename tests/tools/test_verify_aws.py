@@ -218,3 +218,21 @@ class Describes:
 )
 def test_the_state_that_aws_reports_decides(kind, answer, problem):
     assert verify_aws.CHECKS[kind](lambda _: Describes(answer), "arn:aws:x:::endpoint/name") == problem
+
+
+def test_an_option_is_looked_for_where_the_stage_lists_it(account, monkeypatch, capsys):
+    del account.stacks.stacks["flights-sandbox-batch"]
+    assert verify_aws.main([], clients=account) == 0
+    listed = aws.load_config("sandbox").model_copy(update={"options": ["batch"]})
+    monkeypatch.setattr(aws, "load_config", lambda _: listed)
+    assert verify_aws.main([], clients=account) == 1
+    assert "WRONG stack flights-sandbox-batch is not deployed" in capsys.readouterr().out
+
+
+def test_the_topics_of_results_need_no_alarm_address(account, mail):
+    topic = account("sns").create_topic(Name="results")["TopicArn"]
+    account.stacks.add("flights-sandbox-asynchronous", "AWS::SNS::Topic", topic)
+    listed = aws.load_config("sandbox").model_copy(update={"options": ["asynchronous"]})
+    assert listed.monitoring.alarm_email == "a@b.c"
+    found = {name: problem for _, name, problem in verify_aws.findings(account, listed)}
+    assert found[topic] is None

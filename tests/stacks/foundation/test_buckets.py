@@ -55,7 +55,13 @@ def test_events_working_data_and_what_may_be_personal_expire_tables_and_models_d
     events = ("batch/", "stream/", "stream-errors/", "aws/lambda/", "quarantine/")
     assert expiring("Raw") == dict.fromkeys(events, settings.raw_retention_days)
     assert expiring("Artifacts") == {"datacapture/": days, "pipeline/Prepare/": days}
-    assert expiring("Curated") == {"predictions/": days, "quarantine/": days}
+    config = load(context(each_assembly.stage))
+    asked = (config.batch.input_prefix, config.asynchronous.input_prefix)
+    answered = (config.batch.output_prefix, config.asynchronous.output_prefix)
+    failed = config.asynchronous.failure_prefix
+    assert expiring("Curated") == dict.fromkeys(
+        ("predictions/", "quarantine/", *asked, *answered, failed), days
+    )
 
 
 def test_old_versions_and_abandoned_uploads_expire_everywhere(each_assembly: Assembly) -> None:

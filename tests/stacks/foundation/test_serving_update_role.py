@@ -1,6 +1,7 @@
 """The role that releases a model may change the endpoint and nothing else."""
 
 import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from stacks.config import load
 from tests.support import grants, iam
@@ -15,6 +16,7 @@ CREATE_AND_DELETE = {
     "AWS::SageMaker::Endpoint": "sagemaker:CreateEndpoint sagemaker:UpdateEndpoint sagemaker:DeleteEndpoint",
     "AWS::SageMaker::EndpointConfig": "sagemaker:CreateEndpointConfig sagemaker:DeleteEndpointConfig",
     "AWS::SageMaker::Model": "sagemaker:CreateModel sagemaker:DeleteModel",
+    "AWS::Scheduler::Schedule": "scheduler:CreateSchedule scheduler:UpdateSchedule scheduler:DeleteSchedule",
 }
 
 
@@ -49,6 +51,79 @@ def test_it_can_create_and_delete_what_serving_consists_of(each_assembly: Assemb
     types = {resource["Type"] for resource in each_assembly.template("Serving").resources().values()}
     needed = {action for kind in types for action in CREATE_AND_DELETE[kind].split()}
     assert needed - _actions(each_assembly) == set()
+
+
+def test_it_can_create_and_delete_what_an_option_has_while_there_is_a_model(each_complete: Assembly) -> None:
+    types = {
+        resource["Type"]
+        for option in ("Serverless", "Asynchronous", "Batch", "Experiment")
+        if option in each_complete.templates
+        for resource in each_complete.template(option).resources().values()
+        if "Condition" in resource
+    }
+    assert "AWS::Scheduler::Schedule" in types
+    needed = {action for kind in types for action in CREATE_AND_DELETE[kind].split()}
+    assert needed - _actions(each_complete) == set()
+
+
+# What a handler calls for other users of its type.
+FOR_OTHERS = {
+    "cloudwatch:GetMetricData": "predictive scaling",
+    "iam:PassRole": "bound to a role; has tests of its own",
+    "sagemaker:DeleteTags": "tags do not change with a release",
+    **{f"lambda:{verb}ProvisionedConcurrencyConfig": "functions" for verb in ("Get", "Put", "Delete")},
+}
+
+
+def test_it_may_do_what_cloudformation_does_to_make_change_and_remove_them(
+    every_assembly: Assembly,
+) -> None:
+    """Sources: the handlers' permissions in the resource types' schemas."""
+    config = load(context(every_assembly.stage))
+    for stack in {
+        "Serving",
+        "Serverless",
+        "Asynchronous",
+        "Batch",
+        "Experiment",
+    } & every_assembly.templates.keys():
+        resources = every_assembly.template(stack).resources().values()
+        for kind in {resource["Type"] for resource in resources if "Condition" in resource}:
+            handlers = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema["handlers"]
+            needed = {
+                action
+                for name in ("create", "read", "update", "delete")
+                for action in handlers.get(name, {}).get("permissions", [])
+            }
+            if not config.serving.autoscaling.scheduled:
+                needed -= {f"application-autoscaling:{verb}ScheduledAction" for verb in ("Put", "Delete")}
+            assert needed - _actions(every_assembly) - FOR_OTHERS.keys() == set(), (stack, kind)
+
+
+def test_with_options_it_may_change_their_endpoints_too_and_no_other(each_complete: Assembly) -> None:
+    names = {
+        template.only("AWS::SageMaker::Endpoint")["Properties"]["EndpointName"]
+        for template in each_complete.templates.values()
+        if template.resources("AWS::SageMaker::Endpoint")
+    }
+    for action in ("CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint", "DescribeEndpoint"):
+        resources = grants.resources(each_complete, "Foundation", ROLE, f"sagemaker:{action}")
+        assert {arn.split(":endpoint/")[1] for arn in resources if ":endpoint/" in arn} == names
+
+
+def test_the_schedule_of_batch_gets_the_role_of_transform_jobs_and_nothing_else(
+    each_complete: Assembly,
+) -> None:
+    (schedules,) = grants.resources(each_complete, "Foundation", ROLE, "scheduler:UpdateSchedule")
+    assert schedules.endswith(f":schedule/default/flights-{each_complete.stage}-batch-*")
+    passed = {
+        tuple(statement.condition["StringEquals"].values()): statement.resources
+        for statement in grants.statements(each_complete, "Foundation", ROLE)
+        if "iam:PassRole" in statement.actions
+    }
+    (role,) = passed[("scheduler.amazonaws.com",)]
+    assert role.split(":role/")[1].startswith("transformrole")
+    assert len(passed) == 2
 
 
 @pytest.mark.parametrize("action", ["CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint"])

@@ -164,7 +164,7 @@ def test_the_queue_outlasts_the_longest_rollout(release: Template, stage: config
     (target,) = _rule(release, part)["Targets"]
     queue = release.resources()[target["Arn"]["Fn::GetAtt"][0]]["Properties"]
     waits = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
-    assert 2 * stage.serving.timeout_seconds <= waits < queue["MessageRetentionPeriod"]
+    assert 2 * stage.serving.rollout.timeout_seconds <= waits < queue["MessageRetentionPeriod"]
     assert queue["RedrivePolicy"]["maxReceiveCount"] <= 1_000
     timeouts = {f["Properties"]["Timeout"] for f in release.resources("AWS::Lambda::Function").values()}
     assert queue["VisibilityTimeout"] == 6 * max(timeouts)

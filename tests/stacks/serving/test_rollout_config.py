@@ -7,18 +7,22 @@ import hypothesis
 from botocore.validate import ParamValidator
 from hypothesis import strategies as st
 
-from stacks import config
+from stacks.rollout_config import shares
 from stacks.serving.rollout import deployment_config
+from stacks.serving_config import ServingConfig
 from tools.assembly import context
 
 SERVING = context("sandbox")["stages"]["sandbox"]["serving"]
+BLUE_GREEN = {"termination_wait_seconds": 180, "timeout_seconds": 3600}
+HALF = {"unit": "PERCENT", "value": 50}
+ONE = {"unit": "INSTANCES", "value": 1}
 
 
-def configured(**changes: Any) -> config.ServingConfig:
-    return config.ServingConfig.model_validate(SERVING | changes)
+def configured(**changes: Any) -> ServingConfig:
+    return ServingConfig.model_validate(SERVING | changes)
 
 
-def rendered(settings: config.ServingConfig) -> dict[str, Any]:
+def rendered(settings: ServingConfig) -> dict[str, Any]:
     """The DeploymentConfig in the API's own names, without a synth: an L1 struct is what its constructor was given."""
 
     def plain(value: Any) -> Any:
@@ -29,18 +33,18 @@ def rendered(settings: config.ServingConfig) -> dict[str, Any]:
         items = {key: plain(item) for key, item in value._values.items() if item is not None}
         return {"".join(part.title() for part in key.split("_")): item for key, item in items.items()}
 
-    found: dict[str, Any] = plain(deployment_config(settings, ["errors", "latency"]))
+    found: dict[str, Any] = plain(deployment_config(settings.rollout, ["errors", "latency"]))
     return found
 
 
-def routing(settings: config.ServingConfig) -> dict[str, Any]:
+def routing(**rollout: Any) -> dict[str, Any]:
+    settings = configured(rollout=rollout | BLUE_GREEN)
     found: dict[str, Any] = rendered(settings)["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
     return found
 
 
 def test_a_canary_takes_its_share_first() -> None:
-    rollout = {"strategy": "CANARY", "canary_percent": 50, "wait_seconds": 300}
-    assert routing(configured(rollout=rollout)) == {
+    assert routing(strategy="CANARY", canary=HALF, bake_seconds=300) == {
         "Type": "CANARY",
         "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
         "WaitIntervalInSeconds": 300,
@@ -48,82 +52,104 @@ def test_a_canary_takes_its_share_first() -> None:
 
 
 def test_a_linear_rollout_moves_in_equal_steps() -> None:
-    rollout = {"strategy": "LINEAR", "step_percent": 25, "wait_seconds": 120}
-    assert routing(configured(rollout=rollout)) == {
+    assert routing(strategy="LINEAR", step=ONE, bake_seconds=120) == {
         "Type": "LINEAR",
-        "LinearStepSize": {"Type": "CAPACITY_PERCENT", "Value": 25},
+        "LinearStepSize": {"Type": "INSTANCE_COUNT", "Value": 1},
         "WaitIntervalInSeconds": 120,
     }
 
 
-def test_all_at_once_has_no_size() -> None:
-    rollout = {"strategy": "ALL_AT_ONCE", "wait_seconds": 600}
-    assert routing(configured(rollout=rollout)) == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 600}
+def test_all_at_once_has_no_size_and_states_its_one_bake_in_both_places() -> None:
+    assert routing(strategy="ALL_AT_ONCE") == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 180}
+
+
+ROLLING = {"strategy": "ROLLING", "batch": HALF, "bake_seconds": 120, "timeout_seconds": 3600}
+
+
+def test_rolling_replaces_batch_by_batch_and_comes_back_at_once() -> None:
+    found = rendered(configured(rollout=ROLLING | {"rollback_batch": ""}))
+    assert "BlueGreenUpdatePolicy" not in found
+    assert found["RollingUpdatePolicy"] == {
+        "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+        "WaitIntervalInSeconds": 120,
+        "MaximumExecutionTimeoutInSeconds": 3600,
+    }
+
+
+def test_rolling_comes_back_in_batches_where_it_is_told_to() -> None:
+    found = rendered(configured(rollout=ROLLING | {"rollback_batch": ONE}))
+    back = found["RollingUpdatePolicy"]["RollbackMaximumBatchSize"]
+    assert back == {"Type": "INSTANCE_COUNT", "Value": 1}
 
 
 def test_waits_time_out_and_alarms_are_passed_on() -> None:
-    found = rendered(configured(termination_wait_seconds=90, timeout_seconds=1800))
+    rollout = SERVING["rollout"] | {"termination_wait_seconds": 190, "timeout_seconds": 1800}
+    found = rendered(configured(rollout=rollout))
     policy = found["BlueGreenUpdatePolicy"]
-    assert policy["TerminationWaitInSeconds"] == 90
+    assert policy["TerminationWaitInSeconds"] == 190
     assert policy["MaximumExecutionTimeoutInSeconds"] == 1800
     assert found["AutoRollbackConfiguration"] == {
         "Alarms": [{"AlarmName": "errors"}, {"AlarmName": "latency"}]
     }
 
 
+WAITS = st.sampled_from([119, 120, 180, 300, 600, 3600, 3601]) | st.integers(120, 600)
+TIMEOUTS = st.sampled_from([599, 600, 3600, 28_800, 28_801]) | st.integers(1_000, 28_800)
+SIZES = st.fixed_dictionaries(
+    {"unit": st.sampled_from(["PERCENT", "INSTANCES"]), "value": st.integers(0, 3) | st.integers(4, 51)}
+)
+BOTH = {"timeout_seconds": TIMEOUTS, "termination_wait_seconds": WAITS}
 ROLLOUTS = st.one_of(
+    st.fixed_dictionaries({"strategy": st.just("CANARY"), "canary": SIZES, "bake_seconds": WAITS, **BOTH}),
+    st.fixed_dictionaries({"strategy": st.just("LINEAR"), "step": SIZES, "bake_seconds": WAITS, **BOTH}),
+    st.fixed_dictionaries({"strategy": st.just("ALL_AT_ONCE"), **BOTH}),
     st.fixed_dictionaries(
         {
-            "strategy": st.just("CANARY"),
-            "canary_percent": st.integers(0, 60),
-            "wait_seconds": st.integers(0, 4000),
+            "strategy": st.just("ROLLING"),
+            "batch": SIZES,
+            "rollback_batch": st.just("") | SIZES,
+            "bake_seconds": WAITS,
+            "timeout_seconds": TIMEOUTS,
         }
     ),
-    st.fixed_dictionaries(
-        {
-            "strategy": st.just("LINEAR"),
-            "step_percent": st.integers(0, 60),
-            "wait_seconds": st.integers(0, 4000),
-        }
-    ),
-    st.fixed_dictionaries({"strategy": st.just("ALL_AT_ONCE"), "wait_seconds": st.integers(0, 4000)}),
 )
 SHAPE = botocore.session.get_session().get_service_model("sagemaker").shape_for("DeploymentConfig")
+# "CapacitySize" and the pages on each strategy: how many percent of the fleet a part of it may be.
+PERCENTS = {"CanarySize": (1, 50), "LinearStepSize": (10, 50), "MaximumBatchSize": (5, 50)}
 
 
-@hypothesis.settings(deadline=None, max_examples=100, derandomize=True, database=None)
-@hypothesis.given(
-    rollout=ROLLOUTS,
-    instances=st.integers(1, 12),
-    termination=st.integers(0, 4000),
-    timeout=st.integers(500, 30_000),
+@hypothesis.settings(
+    deadline=None,
+    max_examples=150,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.filter_too_much],  # most of what may be written is refused
 )
+@hypothesis.given(rollout=ROLLOUTS, least=st.integers(1, 12), more=st.integers(0, 8))
 def test_whatever_the_configuration_accepts_keeps_every_limit_of_the_api(
-    rollout: dict[str, Any], instances: int, termination: int, timeout: int
+    rollout: dict[str, Any], least: int, more: int
 ) -> None:
-    """Sources: "CapacitySize", "BlueGreenUpdatePolicy" (API Reference); "Deployment guardrails" (Developer Guide)."""
+    """Sources: "DeploymentConfig" and its members (API Reference); "Deployment guardrails" (Developer Guide)."""
     try:
         settings = configured(
             rollout=rollout,
-            instance_count=instances,
-            termination_wait_seconds=termination,
-            timeout_seconds=timeout,
-            autoscaling=SERVING["autoscaling"] | {"maximum_instances": 20},
+            instance_count=least,
+            autoscaling=SERVING["autoscaling"] | {"maximum_instances": least + more},
         )
     except ValueError:
         hypothesis.reject()
     found = rendered(settings)
     assert not ParamValidator().validate(found, SHAPE).has_errors()
-    policy = found["BlueGreenUpdatePolicy"]
-    traffic = policy["TrafficRoutingConfiguration"]
+    policy = found.get("BlueGreenUpdatePolicy") or found["RollingUpdatePolicy"]
+    traffic = policy.get("TrafficRoutingConfiguration", policy)
     assert 600 <= policy["MaximumExecutionTimeoutInSeconds"] <= 28_800
-    assert 0 <= traffic["WaitIntervalInSeconds"] <= 3600
-    assert 0 <= policy["TerminationWaitInSeconds"] <= 3600
-    if canary := traffic.get("CanarySize"):
-        assert round(canary["Value"] * instances / 100) >= 1
-        assert canary["Value"] <= 50
-    if step := traffic.get("LinearStepSize"):
-        assert 10 <= step["Value"] <= 50
-    assert traffic["Type"] == "ALL_AT_ONCE" or instances >= 2
-    waits = traffic["WaitIntervalInSeconds"] + policy["TerminationWaitInSeconds"]
-    assert waits < policy["MaximumExecutionTimeoutInSeconds"]
+    assert 120 <= traffic["WaitIntervalInSeconds"] <= 3600
+    assert 120 <= policy.get("TerminationWaitInSeconds", 120) <= 3600
+    for instances in range(least, least + more + 1):
+        for name, (low, high) in PERCENTS.items():
+            if size := traffic.get(name):
+                by_count = size["Type"] == "INSTANCE_COUNT"
+                assert low <= (100 * size["Value"] / instances if by_count else size["Value"]) <= high
+        stages = shares(settings.rollout, instances)
+        assert sum(seconds for _, seconds in stages) < policy["MaximumExecutionTimeoutInSeconds"]
+        assert settings.alarms.error_percent < 100 * stages[0][0]

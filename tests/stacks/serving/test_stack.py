@@ -1,15 +1,21 @@
 """What the Serving template promises, in both stages."""
 
+import inspect
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import aws_cdk as cdk
 import botocore.session
 import pytest
+from aws_cdk import aws_cloudwatch as cloudwatch
 
-from lambdas import serving_stack
+from lambdas import serving_stack, stream_consumer
+from local.cloud import evaluation
 from stacks import config
+from stacks.serving.alarms import RollbackAlarms
+from stacks.serving_config import AlarmConfig
 from tools.assembly import Assembly, Template, context
 
 CONDITIONAL = {
@@ -218,18 +224,67 @@ def test_a_client_error_rolls_nothing_back(serving: Template) -> None:
 
 def test_the_latency_alarm_is_in_microseconds(serving: Template, stage: config.Config) -> None:
     alarm = _alarm(serving, "Latency")
-    assert (alarm["MetricName"], alarm["ExtendedStatistic"]) == ("ModelLatency", "p99")
+    statistic = alarm.get("ExtendedStatistic") or alarm["Statistic"]
+    assert (alarm["MetricName"], statistic) == ("ModelLatency", stage.serving.alarms.latency_statistic)
     assert alarm["Threshold"] == stage.serving.alarms.latency_milliseconds * 1_000
+
+
+@pytest.mark.parametrize("statistic", ["p99", "Average", "Maximum"])
+def test_the_latency_alarm_takes_the_statistic_of_the_configuration(statistic: str) -> None:
+    alarms = context("sandbox")["stages"]["sandbox"]["serving"]["alarms"]
+    settings = AlarmConfig.model_validate(alarms | {"latency_statistic": statistic})
+    stack = cdk.Stack()
+    made = RollbackAlarms(
+        stack, "Alarms", endpoint_name="e", variant_name="v", namespace="n", settings=settings
+    )
+    latency = cast("cloudwatch.CfnAlarm", made.alarms[1].node.default_child)
+    assert (latency.extended_statistic or latency.statistic) == statistic
+
+
+def mean_is_odd(serving: Template, *, predicted: float | None, mean: float) -> float | None:
+    """What the quality alarm's expression makes of a minute, calculated as the embedded cloud does."""
+    metrics = _alarm(serving, "Quality")["Metrics"]
+    (expression,) = [item["Expression"] for item in metrics if "Expression" in item]
+    scores = None if predicted is None else predicted * mean
+    return evaluation.calculate(expression, {"predicted": predicted, "scores": scores})
+
+
+def test_the_quality_alarm_goes_off_outside_its_band_only(serving: Template, stage: config.Config) -> None:
+    alarm, band = _alarm(serving, "Quality"), stage.serving.alarms.quality
+    assert (alarm["Threshold"], alarm["ComparisonOperator"]) == (1, "GreaterThanOrEqualToThreshold")
+    low, high = band.minimum_mean_score, band.maximum_mean_score
+    for mean, odd in ((low - 0.01, 1), (low + 0.01, 0), (high - 0.01, 0), (high + 0.01, 1)):
+        assert mean_is_odd(serving, predicted=1_000, mean=mean) == odd
+    few = band.minimum_predictions
+    assert mean_is_odd(serving, predicted=few, mean=high + 0.1) == 1
+    assert mean_is_odd(serving, predicted=few - 1, mean=high + 0.1) == 0
+    assert mean_is_odd(serving, predicted=None, mean=0) is None, "nothing predicted: no data, no breach"
+
+
+def test_the_quality_alarm_reads_what_the_consumer_counts(each_assembly: Assembly, serving: Template) -> None:
+    metrics = [item["MetricStat"] for item in _alarm(serving, "Quality")["Metrics"] if "MetricStat" in item]
+    assert {found["Metric"]["MetricName"] for found in metrics} == {"RecordsPredicted", "SumOfScores"}
+    assert "SumOfScores" in inspect.getsource(stream_consumer.handler)
+    assert "RecordsPredicted" in inspect.getsource(stream_consumer.count)
+    functions = each_assembly.template("Ingestion").resources("AWS::Lambda::Function").values()
+    (variables,) = [function["Properties"]["Environment"]["Variables"] for function in functions]
+    for found in metrics:
+        assert found["Metric"]["Namespace"] == variables["POWERTOOLS_METRICS_NAMESPACE"]
+        assert found["Metric"]["Dimensions"] == [
+            {"Name": "service", "Value": variables["POWERTOOLS_SERVICE_NAME"]}
+        ]
+        assert found["Stat"] == "Sum"
 
 
 def test_scaling_tracks_invocations_of_this_variant(serving: Template, stage: config.Config) -> None:
     target = serving.only("AWS::ApplicationAutoScaling::ScalableTarget")
-    assert target["Properties"] | {"Tags": None} == {
+    assert target["Properties"] | {"Tags": None, "ScheduledActions": None} == {
         "ServiceNamespace": "sagemaker",
         "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
         "ResourceId": f"endpoint/{stage.endpoint_name}/variant/AllTraffic",
         "MinCapacity": stage.serving.instance_count,
         "MaxCapacity": stage.serving.autoscaling.maximum_instances,
+        "ScheduledActions": None,
         "Tags": None,
     }
     policy = serving.only("AWS::ApplicationAutoScaling::ScalingPolicy")["Properties"]
@@ -238,6 +293,21 @@ def test_scaling_tracks_invocations_of_this_variant(serving: Template, stage: co
         "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
     }
     assert tracking["TargetValue"] == stage.serving.autoscaling.invocations_per_instance
+
+
+def test_the_clock_moves_the_limits_of_the_fleet(serving: Template, stage: config.Config) -> None:
+    target = serving.only("AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
+    assert [
+        (
+            found["ScheduledActionName"],
+            found["Schedule"],
+            *found["ScalableTargetAction"].values(),
+        )
+        for found in target.get("ScheduledActions", [])
+    ] == [
+        (action.name, action.schedule, action.maximum, action.minimum)
+        for action in stage.serving.autoscaling.scheduled
+    ]
 
 
 def test_scaling_waits_for_the_endpoint(serving: Template) -> None:

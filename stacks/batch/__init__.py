@@ -1,0 +1,1 @@
+"""Batch transform: a file of records in, a file of predictions out, by the clock."""

@@ -1,0 +1,1 @@
+"""Experiment: two models behind one endpoint, compared on the same traffic."""

@@ -1,0 +1,222 @@
+"""The sections of the inference options beside the real-time endpoint: serverless, asynchronous, batch, experiment.
+
+A knob that an option cannot have is answered with the rule that forbids it (stacks/serving_rules.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.instances import TRANSFORM_TYPES
+from stacks import rollout_config
+from stacks.rollout_config import Rollout
+from stacks.section import (
+    AlarmPeriod,
+    Cooldown,
+    EndpointInstance,
+    InstanceType,
+    Percent,
+    Schedule,
+    Section,
+    WholeNumber,
+)
+from stacks.serving_rules import Feature, Option, refusal
+
+# The knobs by which a section would ask for a feature; a rolling update is asked for by its strategy.
+KNOBS: Mapping[str, Feature] = {
+    "rollout": Feature.BLUE_GREEN,
+    "data_capture_percent": Feature.DATA_CAPTURE,
+    "autoscaling": Feature.AUTOSCALING,
+    "maximum_instances": Feature.AUTOSCALING,
+    "challenger_percent": Feature.VARIANTS,
+    "mirrored_percent": Feature.SHADOW_VARIANT,
+}
+EXPERIMENTS = ("AB", "SHADOW")
+
+Prefix = Annotated[str, Field(pattern=r"^([a-z0-9-]+/)+$", max_length=200)]
+# "Associate Prediction Results with Input Records": the part of JSONPath that batch transform knows, which for CSV is
+# indexes and slices; the length is that of "DataProcessing" (SageMaker API Reference).
+CsvFilter = Annotated[str, Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?$", max_length=63)]
+
+
+def _transforms(value: str) -> str:
+    if value not in TRANSFORM_TYPES:
+        raise ValueError(
+            f"no registered model declares it for batch transform. Use one of {', '.join(TRANSFORM_TYPES)}."
+        )
+    return value
+
+
+class OptionConfig(Section):
+    """A section of one option; whoever asks it for what the option cannot do is told the rule."""
+
+    option: ClassVar[Option]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _combines(cls, given: Any) -> Any:
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            feature = KNOBS.get(key)
+            if isinstance(value, Mapping) and value.get("strategy") == "ROLLING":
+                feature = Feature.ROLLING
+            if feature and (said := refusal(cls.option, feature)):
+                raise ValueError(f"{key} = {json.dumps(value)}: {said}")
+        return given
+
+
+class ServerlessConfig(OptionConfig):
+    """No instances: copies of the container start on demand, up to `maximum_concurrency`, and end when idle.
+
+    The first request to a new copy waits for it (the cold start); `provisioned_concurrency` of them are kept warm, for
+    a price. Limits: "ServerlessConfig" (SageMaker API Reference).
+    """
+
+    option: ClassVar = Option.SERVERLESS
+
+    memory_mib: Annotated[Literal[1024, 2048, 3072, 4096, 5120, 6144], WholeNumber]
+    maximum_concurrency: int = Field(ge=1, le=200)
+    provisioned_concurrency: int = Field(ge=0, le=200)
+
+    @model_validator(mode="after")
+    def _warm_ones_are_among_all(self) -> Self:
+        if self.provisioned_concurrency > self.maximum_concurrency:
+            raise ValueError(
+                f"provisioned_concurrency = {self.provisioned_concurrency} exceeds maximum_concurrency = "
+                f"{self.maximum_concurrency}: SageMaker refuses it. Lower it, or raise the maximum."
+            )
+        return self
+
+
+class AsynchronousAlarmConfig(Section):
+    """When a rollout is rolled back: more than `failed_invocations` in a period, again and again.
+
+    A number, not a share: an asynchronous endpoint publishes no Invocations to divide by.
+    """
+
+    failed_invocations: int = Field(ge=0)
+    period_seconds: AlarmPeriod
+    evaluation_periods: int = Field(ge=1, le=10)
+
+    @property
+    def window_seconds(self) -> int:
+        """How long something must be wrong before the alarm goes off."""
+        return self.period_seconds * self.evaluation_periods
+
+
+class AsynchronousConfig(OptionConfig):
+    """Requests wait in a queue, bodies and answers lie in S3, and with nothing to do no instance runs."""
+
+    option: ClassVar = Option.ASYNCHRONOUS
+
+    instance_type: EndpointInstance
+    maximum_instances: int = Field(ge=1, le=100)
+    concurrent_invocations_per_instance: int = Field(ge=1, le=1000)
+    input_prefix: Prefix
+    output_prefix: Prefix
+    failure_prefix: Prefix
+    backlog_per_instance: int = Field(ge=1)
+    scale_in_cooldown_seconds: Cooldown
+    scale_out_cooldown_seconds: Cooldown
+    rollout: Rollout
+    alarms: AsynchronousAlarmConfig
+
+    @model_validator(mode="after")
+    def _folders_are_apart(self) -> Self:
+        _apart(input=self.input_prefix, output=self.output_prefix, failure=self.failure_prefix)
+        return self
+
+    @model_validator(mode="after")
+    def _rollout_can_work(self) -> Self:
+        # From one on: an endpoint that has scaled to zero has no fleet to split.
+        fleets = range(1, self.maximum_instances + 1)
+        rollout_config.check(self.rollout, fleets=fleets, window_seconds=self.alarms.window_seconds)
+        return self
+
+
+class BatchConfig(OptionConfig):
+    """Lines of CSV in, the same lines with their predictions out: `MultiRecord` sends as many a request as fit.
+
+    `input_filter` chooses the columns the model is asked with, `join_source` puts its answer behind the line that was
+    read, and `output_filter` chooses from both what is written.
+    """
+
+    option: ClassVar = Option.BATCH
+
+    instance_type: Annotated[InstanceType, AfterValidator(_transforms)]
+    instance_count: int = Field(ge=1, le=20)
+    input_prefix: Prefix
+    output_prefix: Prefix
+    input_filter: CsvFilter
+    join_source: Literal["Input", "None"]
+    output_filter: CsvFilter
+    strategy: Literal["MultiRecord", "SingleRecord"]
+    max_payload_mb: int = Field(ge=1, le=100)
+    max_concurrent_transforms: int = Field(ge=1, le=100)
+    schedule: Schedule
+    schedule_enabled: bool
+
+    @model_validator(mode="after")
+    def _aws_takes_them_together(self) -> Self:
+        _apart(input=self.input_prefix, output=self.output_prefix)
+        if self.max_payload_mb * self.max_concurrent_transforms > 100:
+            raise ValueError(
+                f"max_payload_mb = {self.max_payload_mb} x max_concurrent_transforms = {self.max_concurrent_transforms} "
+                'exceeds 100 MB: SageMaker refuses the job ("CreateTransformJob"). Lower one of them.'
+            )
+        if self.join_source == "None" and self.output_filter != "$":
+            raise ValueError(
+                f"output_filter = {self.output_filter} selects from the joined record, and join_source = None joins "
+                'nothing. Use join_source Input, or output_filter "$".'
+            )
+        return self
+
+
+class ExperimentConfig(OptionConfig):
+    """Two models behind one endpoint of its own, both captured, and what would count as a difference.
+
+    `minimum_effect` is the smallest difference of the error rates that matters; with `confidence` and `power` it says
+    how many answers are needed before anything is concluded (tools/compare.py).
+    """
+
+    instance_type: EndpointInstance
+    instance_count: int = Field(ge=1, le=50)
+    data_capture_percent: Percent
+    confidence: float = Field(gt=0.5, lt=1)
+    power: float = Field(ge=0.5, lt=1)
+    minimum_effect: float = Field(gt=0, lt=1)
+
+
+class AbConfig(ExperimentConfig):
+    """Each request goes to one of two variants, `challenger_percent` of them to the challenger."""
+
+    option: ClassVar = Option.AB
+
+    kind: Literal["AB"]
+    challenger_percent: int = Field(ge=1, le=50)
+
+
+class ShadowConfig(ExperimentConfig):
+    """`mirrored_percent` of the requests go to the challenger, too, and its answers to nobody."""
+
+    option: ClassVar = Option.SHADOW
+
+    kind: Literal["SHADOW"]
+    mirrored_percent: Percent
+
+
+Experiment = Annotated[AbConfig | ShadowConfig, Field(discriminator="kind")]
+
+
+def _apart(**prefixes: str) -> None:
+    """Raise `ValueError` if one folder lies in another: the next run would take results for requests."""
+    for one, folder in prefixes.items():
+        for other, within in prefixes.items():
+            if one != other and within.startswith(folder):
+                raise ValueError(
+                    f"{other}_prefix = {within} lies in {one}_prefix = {folder}: what is written there would be taken for "
+                    "what belongs here. Use folders of their own."
+                )

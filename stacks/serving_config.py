@@ -1,0 +1,129 @@
+"""The section `serving`: the real-time endpoint, its alarms, its scaling, and how a new model takes it over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stacks import rollout_config
+from stacks.rollout_config import Rollout
+from stacks.section import AlarmPeriod, Cooldown, EndpointInstance, Percent, Schedule, Section
+
+
+class QualityConfig(Section):
+    """The band in which the mean of the predictions must lie: a score, or the label's unit (minutes) in regression.
+
+    It goes with `training.problem_type`: a band of scores would take every regression model back.
+    A minute with fewer predictions than `minimum_predictions` is not judged: the mean of a few says nothing.
+    """
+
+    minimum_mean_score: float = Field(allow_inf_nan=False)
+    maximum_mean_score: float = Field(allow_inf_nan=False)
+    minimum_predictions: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _band_is_open(self) -> Self:
+        if not self.minimum_mean_score < self.maximum_mean_score:
+            raise ValueError(
+                f"minimum_mean_score = {self.minimum_mean_score} is not below maximum_mean_score = "
+                f"{self.maximum_mean_score}: every mean would be outside. Widen the band."
+            )
+        return self
+
+
+class AlarmConfig(Section):
+    """When a rollout is rolled back: `error_percent` of requests answered 5xx, latency in milliseconds, odd predictions.
+
+    AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
+    thresholds are sized for the canary's share. `Average` is the one statistic AWS documents for the latency; it hides
+    a slow tail, which `p99` would show.
+    """
+
+    error_percent: float = Field(gt=0, le=100)
+    latency_milliseconds: int = Field(ge=1, le=60_000)
+    latency_statistic: Literal["p99", "Average", "Maximum"]
+    period_seconds: AlarmPeriod
+    evaluation_periods: int = Field(ge=1, le=10)
+    quality: QualityConfig
+
+    @property
+    def window_seconds(self) -> int:
+        """How long something must be wrong before an alarm goes off."""
+        return self.period_seconds * self.evaluation_periods
+
+
+class ScheduledAction(Section):
+    """From each of these times on (UTC), the fleet has at least `minimum` and at most `maximum` instances."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    schedule: Schedule
+    minimum: int = Field(ge=1, le=100)
+    maximum: int = Field(ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> Self:
+        if self.maximum < self.minimum:
+            raise ValueError(
+                f"maximum = {self.maximum} is below minimum = {self.minimum}: Application Auto Scaling refuses it. "
+                "Exchange them."
+            )
+        return self
+
+
+class AutoscalingConfig(Section):
+    """Target tracking on invocations per instance and minute, and limits by the clock; cool-downs in seconds."""
+
+    maximum_instances: int = Field(ge=1, le=100)
+    invocations_per_instance: int = Field(ge=1)
+    scale_in_cooldown_seconds: Cooldown
+    scale_out_cooldown_seconds: Cooldown
+    scheduled: Sequence[ScheduledAction]
+
+    @model_validator(mode="after")
+    def _schedule_ends_where_it_began(self) -> Self:
+        names = [action.name for action in self.scheduled]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"scheduled: {', '.join(names)}: the later of one name would replace the earlier. Give each its own."
+            )
+        highest = max((action.maximum for action in self.scheduled), default=self.maximum_instances)
+        if highest != self.maximum_instances:
+            raise ValueError(
+                f"scheduled: the largest maximum is {highest}, and maximum_instances = {self.maximum_instances}. An action "
+                "holds until the next one, so one of them must give the maximum back, and none may exceed it."
+            )
+        return self
+
+
+class ServingConfig(Section):
+    """The real-time endpoint and how a new model takes it over."""
+
+    instance_type: EndpointInstance
+    instance_count: int = Field(ge=1, le=50)
+    data_capture_percent: Percent
+    rollout: Rollout
+    alarms: AlarmConfig
+    autoscaling: AutoscalingConfig
+
+    @property
+    def fleets(self) -> range:
+        """The numbers of instances that may be running when a rollout begins."""
+        minimums = [action.minimum for action in self.autoscaling.scheduled]
+        return range(min([self.instance_count, *minimums]), self.autoscaling.maximum_instances + 1)
+
+    @model_validator(mode="after")
+    def _rollout_can_work(self) -> Self:
+        if self.autoscaling.maximum_instances < self.instance_count:
+            raise ValueError(
+                f"autoscaling.maximum_instances = {self.autoscaling.maximum_instances} is below instance_count = "
+                f"{self.instance_count}, the minimum. Raise the maximum."
+            )
+        rollout_config.check(
+            self.rollout,
+            fleets=self.fleets,
+            window_seconds=self.alarms.window_seconds,
+            error_percent=self.alarms.error_percent,
+        )
+        return self

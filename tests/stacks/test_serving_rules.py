@@ -1,0 +1,145 @@
+"""The table of what combines: complete, explained, and what decides about the configuration."""
+
+import ast
+import copy
+import itertools
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacks import option_config, serving_rules
+from stacks.config import Config, ConfigError, load
+from stacks.serving_rules import OPTIONS, Feature, Option, refusal
+from tools.assembly import context
+
+REFUSED = [
+    (option, feature)
+    for option, feature in itertools.product(Option, Feature)
+    if not OPTIONS[option][feature].allowed
+]
+# Which section speaks of an option; the real-time endpoint is refused nothing that it could be asked for.
+SECTIONS = {
+    Option.SERVERLESS: "serverless",
+    Option.ASYNCHRONOUS: "asynchronous",
+    Option.BATCH: "batch",
+    Option.AB: "experiment",
+    Option.SHADOW: "experiment",
+}
+ASKED: dict[Feature, dict[str, Any]] = {
+    Feature.BLUE_GREEN: {"rollout": {"strategy": "ALL_AT_ONCE"}},
+    Feature.ROLLING: {"rollout": {"strategy": "ROLLING"}},
+    Feature.DATA_CAPTURE: {"data_capture_percent": 100},
+    Feature.AUTOSCALING: {"autoscaling": {"maximum_instances": 4}},
+    Feature.VARIANTS: {"challenger_percent": 20},
+    Feature.SHADOW_VARIANT: {"mirrored_percent": 100},
+}
+
+
+def stage(name: str = "sandbox") -> dict[str, Any]:
+    whole: dict[str, Any] = copy.deepcopy(context(name)["stages"][name])
+    return whole
+
+
+def loaded(whole: dict[str, Any], name: str = "sandbox") -> Config:
+    return load({"stage": name, "stages": {name: whole}})
+
+
+def shadow(section: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in section.items() if key != "challenger_percent"}
+    return kept | {"kind": "SHADOW", "mirrored_percent": 50}
+
+
+def asks(option: Option, feature: Feature) -> dict[str, Any]:
+    """A stage whose configuration asks this option for this feature."""
+    whole = stage()
+    section = SECTIONS[option]
+    whole["options"] = [section]
+    if option is Option.SHADOW:
+        whole[section] = shadow(whole[section])
+    if feature in ASKED:
+        whole[section] |= ASKED[feature]
+    else:
+        whole["foundation"]["isolation"] = True
+    return whole
+
+
+def test_whoever_reads_the_table_needs_nothing_but_python() -> None:
+    """The embedded cloud reads it in an environment of its own, without what synth needs."""
+    tree = ast.parse(Path(serving_rules.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {str(module).split(".")[0] for module in imported} <= sys.stdlib_module_names
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+
+
+def test_no_cell_is_missing() -> None:
+    assert {option: set(rules) for option, rules in OPTIONS.items()} == {
+        option: set(Feature) for option in Option
+    }
+
+
+@pytest.mark.parametrize(("option", "feature"), [*itertools.product(Option, Feature)])
+def test_a_cell_says_why_and_where_it_stands(option: Option, feature: Feature) -> None:
+    rule = OPTIONS[option][feature]
+    assert rule.why
+    assert rule.source
+    assert rule.allowed == (refusal(option, feature) is None) == (rule.refused_by is None)
+    assert bool(rule.remedy) != rule.allowed
+
+
+@pytest.mark.parametrize(("option", "feature"), REFUSED)
+def test_what_the_table_refuses_is_refused_at_synth_with_rule_remedy_and_source(
+    option: Option, feature: Feature
+) -> None:
+    rule = OPTIONS[option][feature]
+    with pytest.raises(ConfigError) as caught:
+        loaded(asks(option, feature))
+    message = str(caught.value)
+    assert re.match(r"cdk\.json: context\.stages\.sandbox(\.\w+)?: ", message)
+    for part in (rule.why, rule.remedy, rule.source):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("option", SECTIONS)
+def test_without_the_feature_each_option_is_accepted(option: Option) -> None:
+    whole = stage()
+    whole["options"] = [SECTIONS[option]]
+    if option is Option.SHADOW:
+        whole["experiment"] = shadow(whole["experiment"])
+    assert loaded(whole).options == [SECTIONS[option]]
+
+
+def test_every_knob_of_the_table_is_one_that_some_option_is_refused_or_has() -> None:
+    fields = {
+        name
+        for section in (
+            option_config.AsynchronousConfig,
+            option_config.AbConfig,
+            option_config.ShadowConfig,
+        )
+        for name in section.model_fields
+    }
+    assert option_config.KNOBS.keys() - fields == {"autoscaling"}
+
+
+def test_an_isolated_stage_takes_every_option_but_serverless() -> None:
+    refused = set()
+    for option in ("serverless", "asynchronous", "batch", "experiment"):
+        whole = stage("production") | {"options": [option]}
+        try:
+            loaded(whole, "production")
+        except ConfigError:
+            refused.add(option)
+    assert refused == {"serverless"}
+
+
+def test_each_endpoint_has_a_name_of_its_own_that_sagemaker_takes() -> None:
+    longest = stage() | {"name": "a" * 20}
+    names = loaded(longest).endpoint_names
+    assert names.keys() == set(Option) - {Option.BATCH}
+    assert names[Option.AB] == names[Option.SHADOW]
+    assert len(set(names.values())) == 4
+    assert all(re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name) for name in names.values())
