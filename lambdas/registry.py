@@ -19,12 +19,13 @@ RESULT_KEY, AT_KEY, REASON_KEY = "rollout", "rollout-at", "rollout-reason"
 
 @dataclass(frozen=True)
 class Version:
-    """A version of the group; `result` is one of the words above, or empty, and `at` its UTC time in ISO 8601."""
+    """A version of the group; `result` is one of the words above, or empty; `at` its UTC time in ISO 8601, `reason` its why."""
 
     arn: str
     status: str
     result: str
     at: str
+    reason: str
 
     @property
     def group(self) -> str:
@@ -53,7 +54,8 @@ def find(sagemaker: Any, arn: str) -> Version | None:
             return None
         raise
     written = found.get("CustomerMetadataProperties", {})
-    return Version(arn, found["ModelApprovalStatus"], written.get(RESULT_KEY, ""), written.get(AT_KEY, ""))
+    result, at, reason = (written.get(key, "") for key in (RESULT_KEY, AT_KEY, REASON_KEY))
+    return Version(arn, found["ModelApprovalStatus"], result, at, reason)
 
 
 def wanted(sagemaker: Any, group: str, *, named: Iterable[str] = ()) -> Version | None:
@@ -68,3 +70,19 @@ def wanted(sagemaker: Any, group: str, *, named: Iterable[str] = ()) -> Version 
     newest_first = sorted({*listed, *named}, key=lambda arn: -int(arn.rsplit("/", 1)[-1]))
     found = (find(sagemaker, arn) for arn in newest_first)
     return next((version for version in found if version and version.releasable), None)
+
+
+def superseded(wanted: Version | None, in_service: str, serving: Version | None) -> str | None:
+    """Why `wanted` must not be released, or None. `serving` is the version in service as it is now, if it exists."""
+    if wanted is None:
+        return "nothing is approved that has not failed since"
+    if wanted.arn == in_service:
+        return "already in service"
+    if (
+        serving
+        and serving.status == APPROVED
+        and serving.group == wanted.group
+        and wanted.number < serving.number
+    ):
+        return "older than the version in service, which is still approved"
+    return None

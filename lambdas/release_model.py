@@ -91,22 +91,6 @@ def irrelevant(trigger: Trigger, group: str) -> str | None:
     return None
 
 
-def superseded(wanted: Version | None, in_service: str, serving: Version | None) -> str | None:
-    """Why `wanted` must not be released, or None. `serving` is the version in service as it is now, if it exists."""
-    if wanted is None:
-        return "nothing is approved that has not failed since"
-    if wanted.arn == in_service:
-        return "already in service"
-    if (
-        serving
-        and serving.status == registry.APPROVED
-        and serving.group == wanted.group
-        and wanted.number < serving.number
-    ):
-        return "older than the version in service, which is still approved"
-    return None
-
-
 def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
     """Release what should serve; return why nothing is released, or None. Raises `StackBusyError` during a rollout."""
     trigger = Trigger.parse(event)
@@ -139,7 +123,7 @@ def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
         metrics.add_metric(name=METRIC, unit=MetricUnit.Count, value=int(withdrawn and not wanted))
     if not looks:
         return "not approved now, and what serves has not been withdrawn"
-    reason = superseded(wanted, stack.model_package, serving)
+    reason = registry.superseded(wanted, stack.model_package, serving)
     if not reason and wanted:
         token = serving_stack.release_token(wanted.number, trigger.id)
         _serve(stack, wanted.arn, token=token, to=to, aws=aws)

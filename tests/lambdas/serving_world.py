@@ -174,7 +174,7 @@ class World:
         wanted = [
             arn
             for arn, status in self.packages.items()
-            if named in arn and status == asked["ModelApprovalStatus"]
+            if named in arn and status == asked.get("ModelApprovalStatus", status)
         ]
         position = int(asked.get("NextToken", "0"))
         more = {"NextToken": str(position + 1)} if position + 1 < len(wanted) else {}
