@@ -224,6 +224,11 @@ def _conditions(original: Function) -> Function:
         if iam_action == "cloudwatch:PutMetricData":
             given = params.get("Namespace")  # older clients speak the query protocol, newer ones JSON
             found["cloudwatch:namespace"] = given[0] if given else json.loads(body).get("Namespace")
+        if iam_action == "events:PutEvents":
+            entries = json.loads(body).get("Entries", [])
+            for key, member in (("events:source", "Source"), ("events:detail-type", "DetailType")):
+                values = {entry.get(member, "") for entry in entries}
+                found[key] = values.pop() if len(values) == 1 else sorted(values)
         return found
 
     return request_tag_context

@@ -32,7 +32,11 @@ def _telling(original: Record) -> Record:
             events.emit(
                 "aws.cloudformation",
                 "CloudFormation Stack Status Change",
-                {"stack-id": stack_id, "status-details": {"status": status, "status-reason": reason}},
+                {
+                    "stack-id": stack_id,
+                    "status-details": {"status": status, "status-reason": reason},
+                    "client-request-token": seams.stacks.CLIENT_REQUEST_TOKEN.get(),
+                },
                 [stack_id],
             )
 

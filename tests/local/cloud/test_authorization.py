@@ -170,6 +170,18 @@ def test_a_metric_may_be_put_into_the_namespace_of_the_condition_only(acting) ->
     assert code == "AccessDeniedException"
 
 
+def test_an_event_may_be_put_under_the_source_and_type_of_the_condition_only(acting) -> None:
+    bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
+    said = {"events:source": "ours.release", "events:detail-type": "Result"}
+    events = acting("events", allow("events:PutEvents", bus, condition={"StringEquals": said}))
+    entry = {"Source": "ours.release", "DetailType": "Result", "Detail": "{}"}
+    assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+    for other in ({"Source": "theirs"}, {"DetailType": "Approval"}):
+        for entries in ([entry | other], [entry, entry | other]):
+            code, _ = refusal(lambda entries=entries: events.put_events(Entries=entries))
+            assert code == "AccessDeniedException"
+
+
 def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> None:
     client("logs").create_log_group(logGroupName="/ours")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/ours"
