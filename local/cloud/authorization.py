@@ -184,6 +184,8 @@ def _resources(original: Function) -> Function:
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
         if service == "glue":
             return _glue_resource(operation, json.loads(body or b"{}"))
+        if operation == "DescribeAlarms" and (names := json.loads(body or b"{}").get("AlarmNames")):
+            return f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{names[0]}"  # AWS asks for each of them
         if service == "logs" and operation in _LOG_STREAM_ACTIONS:
             return f"{found}:log-stream:{json.loads(body or b'{}').get('logStreamName', '')}"
         return found

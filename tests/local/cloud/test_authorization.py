@@ -182,6 +182,14 @@ def test_an_event_may_be_put_under_the_source_and_type_of_the_condition_only(act
             assert code == "AccessDeniedException"
 
 
+def test_alarms_may_be_described_by_the_names_of_the_policy_only(acting) -> None:
+    ours = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:ours-*"
+    cloudwatch = acting("cloudwatch", allow("cloudwatch:DescribeAlarms", ours))
+    assert cloudwatch.describe_alarms(AlarmNames=["ours-Errors"], StateValue="ALARM")["MetricAlarms"] == []
+    for asked in ({"AlarmNames": ["theirs"]}, {}):
+        assert refusal(lambda asked=asked: cloudwatch.describe_alarms(**asked))[0] == "AccessDeniedException"
+
+
 def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> None:
     client("logs").create_log_group(logGroupName="/ours")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/ours"
