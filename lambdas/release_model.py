@@ -124,10 +124,11 @@ def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
     if not looks:
         return "not approved now, and what serves has not been withdrawn"
     reason = registry.superseded(wanted, stack.model_package, serving)
+    # Told first: once the update runs, another version serves, and nobody would look back.
+    _tell(stack, serving, wanted, trigger, to, aws)
     if not reason and wanted:
         token = serving_stack.release_token(wanted.number, trigger.id)
         _serve(stack, wanted.arn, token=token, to=to, aws=aws)
-    _tell(stack, serving, wanted, trigger, to, aws)
     return reason
 
 

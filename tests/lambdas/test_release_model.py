@@ -279,6 +279,41 @@ def test_rejecting_what_serves_without_another_leaves_it_in_service_and_says_onc
     assert "make release ARGS=--none" in told["reason"]
 
 
+def test_a_replacement_that_has_to_wait_is_told_once_and_comes(
+    world: World, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttle(_: World, asked: dict[str, Any]) -> dict[str, Any]:
+        raise failure("UpdateStack", "Rate exceeded", "Throttling")
+
+    approve(world.serving(2), 1)
+    world.packages[package(2)] = "Rejected"
+    with monkeypatch.context() as patched:
+        patched.setattr(World, "_UpdateStack", throttle)
+        assert release_model.handler(message(rejection_event(2)), context) == AGAIN
+    assert release_model.handler(message(rejection_event(2)), context) == DONE
+    assert world.parameters["ModelPackageArn"] == package(1)
+    assert len(world.results) == 1
+
+
+@pytest.mark.filterwarnings("ignore:No application metrics")
+def test_a_rejection_that_could_not_be_told_is_told_at_the_next_try(
+    world: World, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: World, asked: dict[str, Any]) -> dict[str, Any]:
+        raise failure("PutEvents", "try again", "InternalException")
+
+    approve(world.serving(2), 1)
+    world.packages[package(2)] = "Rejected"
+    with monkeypatch.context() as patched:
+        patched.setattr(World, "_PutEvents", refuse)
+        with pytest.raises(ClientError, match="try again"):
+            release_model.handler(message(rejection_event(2)), context)
+    assert world.updates == []
+    release_model.handler(message(rejection_event(2)), context)
+    assert [told["result"] for told in world.results] == ["withdrawn"]
+    assert world.parameters["ModelPackageArn"] == package(1)
+
+
 def test_rejecting_during_its_own_rollout_waits_for_the_end_and_is_told(
     world: World, context: Context
 ) -> None:
