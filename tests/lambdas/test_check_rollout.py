@@ -200,6 +200,15 @@ def test_an_end_that_comes_after_a_later_one_of_the_same_version_is_not_told(
     assert (world.results, world.metadata[package(2)]["rollout-at"]) == ([], HOURLY_AT)
 
 
+def test_an_end_that_comes_when_another_version_serves_is_left_to_the_end_of_that_one(
+    world: World, context: Context
+) -> None:
+    end = attempt(world.serving(1), context, 2)
+    attempt(world, context, 3)
+    check_rollout.handler(message(end), context)
+    assert (world.results, world.metadata) == ([], {})
+
+
 @pytest.mark.parametrize("token", ["", "deploy-1", "repair-1", "follow-1", "release-", "release-x-1"])
 def test_an_update_that_released_nothing_reports_nothing(world: World, context: Context, token: str) -> None:
     world.serving(1)

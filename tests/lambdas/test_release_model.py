@@ -102,6 +102,16 @@ def test_an_older_approval_that_comes_late_does_not_replace_a_newer_one(
     assert world.updates == []
 
 
+def test_what_serves_and_is_approved_is_not_replaced_by_an_older_version_though_a_release_of_it_failed(
+    world: World, context: Context
+) -> None:
+    """As when a person has told the stack to serve it after all."""
+    approve(world.serving(3), 2)
+    world.metadata[package(3)] = {"rollout": "stuck", "rollout-at": ENDED_AT}
+    assert release_model.handler(message(approval_event(2)), context) == DONE
+    assert world.updates == []
+
+
 def test_a_hundredth_version_is_newer_than_the_ninth(world: World, context: Context) -> None:
     world.serving(9).packages[package(100)] = "Approved"
     release_model.handler(message(approval_event(100)), context)
