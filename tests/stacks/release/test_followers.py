@@ -21,7 +21,7 @@ HERE = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Part
 
 @pytest.fixture(scope="module")
 def release() -> dict[str, Any]:
-    config = configuration.load(context("sandbox")).model_copy(update={"options": ["Serverless"]})
+    config = configuration.load(context("sandbox")).model_copy(update={"options": ["serverless"]})
     app = cdk.App(context=context("sandbox"))
     foundation = Foundation(app, "Foundation", config=config)
     Release(app, "Release", config=config, foundation=foundation)
