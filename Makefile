@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram operations bench curate replay quotas bootstrap deploy verify-aws destroy cloud cloud-down shell iam-report lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram operations bench curate replay quotas bootstrap deploy release verify-aws destroy cloud cloud-down shell iam-report lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ replay: .venv/.local ## real flights with faults into a folder, a bucket or a st
 
 deploy: synth ## deploy every stack of STAGE into the account of your credentials
 	@$(CDK) deploy --all --app cdk.out --no-notices $(ARGS)
+
+release: .venv/.local ## the approved model in service again, after Serving was made anew (ARGS="--dry-run", "--package ARN", "--none")
+	@$(BIN)/python -m tools.release --stage $(STAGE) $(ARGS)
 
 verify-aws: .venv/.local ## read-only checks of the deployed system
 	@$(BIN)/python -m tools.verify_aws --stage $(STAGE) $(ARGS)

@@ -1,5 +1,8 @@
-"""The Serving stack as the release functions see it: read it, and change its one parameter."""
+"""The Serving stack, or one that follows it, as the release functions see it: read it, and change its one parameter."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,10 +10,15 @@ from botocore.exceptions import ClientError
 
 MODEL_PARAMETER = "ModelPackageArn"
 CONFIG_OUTPUT = "EndpointConfigName"
+THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 
 
 class StackBusyError(Exception):
-    """An update is running: CloudFormation takes no other before it has ended. Try again later."""
+    """An update is running, or CloudFormation is asked too often: it takes no other now. Try again later."""
+
+
+class StackMissingError(Exception):
+    """There is no such stack."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,19 @@ class ServingStack:
         return self.parameters[MODEL_PARAMETER]
 
 
+@dataclass(frozen=True)
+class ResourceFailure:
+    """What failed first in an update: a type such as "AWS::SageMaker::Endpoint", its status, and the reason."""
+
+    type: str
+    status: str
+    reason: str
+
+
 def read(cloudformation: Any, name: str) -> ServingStack:
-    """Describe the stack `name`; `ClientError` if there is none."""
-    found = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    """Describe the stack `name`; `StackMissingError` if there is none."""
+    with _waits(name):
+        found = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     return ServingStack(
         name=name,
         status=found["StackStatus"],
@@ -48,26 +66,68 @@ def serve(cloudformation: Any, stack: ServingStack, *, model_package: str, role:
     """Tell the stack to serve `model_package`, changing nothing else; serving it already is success.
 
     Every other parameter is passed as `UsePreviousValue`, or it would fall back to its default. `role` does the update
-    in place of the stack's own, which is an administrator. `token` makes a second call for the same event harmless.
-    Raises `StackBusyError` while another update runs.
+    in place of the stack's own, which is an administrator. `token` makes a second call for the same event harmless,
+    and comes back in the stack's events. Raises `StackBusyError` while another update runs.
     """
     others = [
         {"ParameterKey": key, "UsePreviousValue": True}
         for key in sorted(stack.parameters)
         if key != MODEL_PARAMETER
     ]
+    with _waits(stack.name):
+        try:
+            cloudformation.update_stack(
+                StackName=stack.name,
+                UsePreviousTemplate=True,
+                Parameters=[{"ParameterKey": MODEL_PARAMETER, "ParameterValue": model_package}, *others],
+                RoleARN=role,
+                ClientRequestToken=token,
+            )
+        except ClientError as error:
+            if "No updates are to be performed" not in error.response["Error"]["Message"]:
+                raise
+
+
+def first_failure(cloudformation: Any, stack_id: str, token: str) -> ResourceFailure | None:
+    """What failed first in the update with this token; the rest of its failures are consequences.
+
+    Events come newest first, and all events of one update carry its token ("StackEvent", CloudFormation API Reference).
+    """
+    first, seen = None, False
+    with _waits(stack_id):
+        for page in cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_id):
+            for event in page["StackEvents"]:
+                ours = event.get("ClientRequestToken") == token
+                if seen and not ours:
+                    return first
+                seen = seen or ours
+                if ours and event["ResourceStatus"].endswith("_FAILED"):
+                    first = ResourceFailure(
+                        event["ResourceType"], event["ResourceStatus"], event.get("ResourceStatusReason", "")
+                    )
+    return first
+
+
+def release_token(version: int, event_id: str) -> str:
+    """The token of the update that releases a version: the stack's own events tell it back (`released_version`)."""
+    return f"release-{version}-{event_id}"
+
+
+def released_version(token: str) -> int | None:
+    """The version that the update with this token was to release; None if it was no release."""
+    found = re.match(r"release-(\d+)-", token)
+    return int(found[1]) if found else None
+
+
+@contextmanager
+def _waits(name: str) -> Iterator[None]:
+    """Tell what passes by itself, and a stack that is not there, from errors."""
     try:
-        cloudformation.update_stack(
-            StackName=stack.name,
-            UsePreviousTemplate=True,
-            Parameters=[{"ParameterKey": MODEL_PARAMETER, "ParameterValue": model_package}, *others],
-            RoleARN=role,
-            ClientRequestToken=token,
-        )
+        yield
     except ClientError as error:
-        message = error.response["Error"]["Message"]
-        if "No updates are to be performed" in message:
-            return
-        if "_IN_PROGRESS state and can not be updated" in message:
-            raise StackBusyError(message) from error
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        if code in THROTTLED or "_IN_PROGRESS state and can not be updated" in message:
+            raise StackBusyError(f"{name}: {message}") from error
+        if "does not exist" in message:
+            raise StackMissingError(f"{name} does not exist") from error
         raise

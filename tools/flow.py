@@ -229,7 +229,7 @@ def _job(job: _Reading) -> Iterator[Edge]:
 
 def _rule(rule: _Reading) -> Iterator[Edge]:
     on = rule.properties.get("State") != "DISABLED"
-    pattern = rule.properties["EventPattern"]
+    pattern = rule.properties.get("EventPattern", {})  # a schedule has none
     label = "approved" if "ModelApprovalStatus" in pattern.get("detail", {}) else ""
     yield from _join(rule.named(pattern), [rule.node], label, on=on)
     yield from _join(

@@ -230,6 +230,8 @@ def _resources(original: Function) -> Function:
             # The iterator is of a stream, whichever the request names beside it.
             iterator = seams.kinesis._shard_iterators.get(str(_request(body).get("ShardIterator")))
             return str(iterator["stream_arn"]) if iterator else found
+        if operation == "DescribeAlarms" and (names := _request(body).get("AlarmNames")):
+            return f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{names[0]}"  # AWS asks for each of them
         if service == "logs" and operation in _LOG_STREAM_ACTIONS:
             return f"{found}:log-stream:{_request(body).get('logStreamName', '')}"
         return found
@@ -305,6 +307,11 @@ def _conditions(original: Function) -> Function:
         if iam_action == "cloudwatch:PutMetricData":
             given = params.get("Namespace")  # older clients speak the query protocol, newer ones JSON
             found["cloudwatch:namespace"] = given[0] if given else json.loads(body).get("Namespace")
+        if iam_action == "events:PutEvents":
+            entries = json.loads(body).get("Entries", [])
+            for key, member in (("events:source", "Source"), ("events:detail-type", "DetailType")):
+                values = {entry.get(member, "") for entry in entries}
+                found[key] = values.pop() if len(values) == 1 else sorted(values)
         return found
 
     return request_tag_context

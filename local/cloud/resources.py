@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -38,6 +39,10 @@ class Request:
         """The property `given`, or a name as CloudFormation generates it: another one after a replacement."""
         if given and given in self.properties:
             return str(self.properties[given])
+        if not seams.provisioners._NAME_SEED.get():
+            # MiniStack keeps it with the resource; without it a stack made anew would take the names of the one before,
+            # and what that one left behind would be in its way.
+            seams.provisioners._NAME_SEED.set(uuid.uuid4().hex[:8])
         generated: str = seams.provisioners._physical_name(self.stack, self.logical_id, max_len=limit)
         return generated
 

@@ -15,6 +15,7 @@ ENDPOINTS = {
     "CloudWatch": _SERVICES.CLOUDWATCH_MONITORING,  # metrics of jobs and models
     "EcrApi": _SERVICES.ECR,  # SageMaker jobs pull their image
     "EcrDocker": _SERVICES.ECR_DOCKER,
+    "Events": _SERVICES.EVENTBRIDGE,  # the release functions tell results
     "Glue": _SERVICES.GLUE,  # jobs read the catalog; the quality gate starts its run
     "Kms": _SERVICES.KMS,  # Spark and SageMaker decrypt
     "Logs": _SERVICES.CLOUDWATCH_LOGS,  # Glue jobs write theirs from inside

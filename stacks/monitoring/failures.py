@@ -1,7 +1,7 @@
-"""One table: which events mean that something failed, and what to say about each."""
+"""One table: which events need to be told, failures and the results of approvals, and what to say about each."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from stacks.dead_letters import DeadLetters
 from stacks.foundation.stack import Foundation
 from stacks.ingestion.stack import Ingestion
 from stacks.processing.stack import Processing
+from stacks.release import results
+from stacks.release.followers import follower_stack_names
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ def failures(
     stack: cdk.Stack, *, config: Config, foundation: Foundation, ingestion: Ingestion, processing: Processing
 ) -> Sequence[Failure]:
     """The table. Sources of the patterns: the services' pages in the "EventBridge Events Reference"."""
-    pipeline = stack.format_arn(service="sagemaker", resource="pipeline", resource_name=config.prefix)
-    serving_name = config.stack_name("Serving")
-    serving = stack.format_arn(service="cloudformation", resource="stack", resource_name=serving_name)
+    pipeline = _arn(stack, "sagemaker", "pipeline", config.prefix)
+    served = [config.stack_name("Serving"), *follower_stack_names(config)]
+    by = "client-request-token"
     return (
         Failure(
             "Records",
@@ -83,29 +85,41 @@ def failures(
         ),
         Failure(
             "Endpoint",
-            "The endpoint failed, or a rollout is being rolled back.",
+            # A rollout that is rolled back stays UPDATING: ROLLING_BACK belongs to changes of weight and capacity
+            # ("EndpointStatus" of DescribeEndpoint). What became of a rollout is told by the rows of its result.
+            "The endpoint failed.",
             "aws.sagemaker",
             "SageMaker Endpoint State Change",
             {
                 "EndpointName": [config.endpoint_name],
-                "EndpointStatus": ["FAILED", "OUT_OF_SERVICE", "ROLLING_BACK", "UPDATE_ROLLBACK_FAILED"],
+                "EndpointStatus": ["FAILED", "OUT_OF_SERVICE", "UPDATE_ROLLBACK_FAILED"],
             },
         ),
         Failure(
             "Rollout",
-            "CloudFormation could not update Serving: the approved model is not in service.",
+            "CloudFormation could not update Serving or a stack that follows it, and it was no release: see the stack's "
+            "events. From UPDATE_ROLLBACK_FAILED: aws cloudformation continue-update-rollback.",
             "aws.cloudformation",
             "CloudFormation Stack Status Change",
             {
-                "stack-id": [{"prefix": f"{serving}/"}],
+                "stack-id": [
+                    {"prefix": f"{_arn(stack, 'cloudformation', 'stack', name)}/"} for name in served
+                ],
                 "status-details": {
                     "status": ["UPDATE_FAILED", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"]
                 },
+                # The end of a release is told by its result.
+                "$or": [
+                    {by: [{"exists": False}]},
+                    {by: [{"anything-but": {"prefix": "release-"}}]},
+                ],
             },
         ),
+        *_results(config),
         Failure(
             "Alarm",
-            "An alarm of the endpoint (errors, latency) or of a rollout (the endpoint runs another model) went off.",
+            "An alarm went off: of the endpoint (errors, latency), of a rollout (the endpoint runs another model), or of "
+            "what serves (rejected or deleted, and nothing takes its place).",
             "aws.cloudwatch",
             "CloudWatch Alarm State Change",
             {
@@ -114,6 +128,36 @@ def failures(
             },
         ),
     )
+
+
+def _results(config: Config) -> Iterator[Failure]:
+    """What became of an approval, as the release functions tell it (lambdas/rollout_result.py)."""
+    serving = config.stack_name("Serving")
+    told = {
+        "Released": (["in service"], "A model version is in service."),
+        "Refused": (
+            ["rolled back", "not released"],
+            (
+                "A model version was approved and is not in service: what served before serves on. When the reason is "
+                "gone, reject the version and approve it again."
+            ),
+        ),
+        "Withdrawn": (["withdrawn"], "The version in service is approved no longer."),
+        "Stuck": (
+            ["stuck"],
+            (
+                "The release of a model version could not be undone, and Serving takes no other. When the reason is gone: "
+                f"aws cloudformation continue-update-rollback --stack-name {serving}."
+            ),
+        ),
+    }
+    for name, (words, meaning) in told.items():
+        source, detail_type = results.result_source(config), results.DETAIL_TYPE
+        yield Failure(name, meaning, source, detail_type, {"result": words})
+
+
+def _arn(stack: cdk.Stack, service: str, resource: str, name: str) -> str:
+    return stack.format_arn(service=service, resource=resource, resource_name=name)
 
 
 class FailureRules(Construct):

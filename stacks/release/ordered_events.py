@@ -62,30 +62,9 @@ class OrderedEvents(Construct):
                 queue=given_up, max_receive_count=math.ceil(2 * longest_wait_seconds / visible_again)
             ),
         )
-        undelivered = DeadLetters(self, "Undelivered", key=key)
-        self.dead_letters = (given_up, undelivered)
-        rule = events.CfnRule(
-            self,
-            "Rule",
-            event_pattern=pattern,
-            targets=[
-                events.CfnRule.TargetProperty(
-                    id="Queue",
-                    arn=self.queue.queue_arn,
-                    sqs_parameters=events.CfnRule.SqsParametersProperty(message_group_id="serving"),
-                    dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=undelivered.queue_arn),
-                )
-            ],
-        )
-        undelivered.accept_from(rule)
-        self.queue.add_to_resource_policy(
-            iam.PolicyStatement(
-                principals=[iam.ServicePrincipal("events.amazonaws.com")],
-                actions=["sqs:SendMessage"],
-                resources=[self.queue.queue_arn],
-                conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
-            )
-        )
+        self._undelivered = DeadLetters(self, "Undelivered", key=key)
+        self.dead_letters = (given_up, self._undelivered)
+        self._accept_from(events.CfnRule(self, "Rule", event_pattern=pattern, targets=self._targets()))
         # All Lambda needs ("Configuring an Amazon SQS queue to trigger an AWS Lambda function"); the L2 grants more.
         assert function.role  # noqa: S101 - PythonFunction always sets one
         reads = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
@@ -96,4 +75,31 @@ class OrderedEvents(Construct):
             event_source_arn=self.queue.queue_arn,
             batch_size=1,
             report_batch_item_failures=True,
+        )
+
+    def every_hour(self) -> None:
+        """Put a "Scheduled Event" among the others once an hour, for what no event tells."""
+        self._accept_from(
+            events.CfnRule(self, "Hourly", schedule_expression="rate(1 hour)", targets=self._targets())
+        )
+
+    def _targets(self) -> list[events.CfnRule.TargetProperty]:
+        return [
+            events.CfnRule.TargetProperty(
+                id="Queue",
+                arn=self.queue.queue_arn,
+                sqs_parameters=events.CfnRule.SqsParametersProperty(message_group_id="serving"),
+                dead_letter_config=events.CfnRule.DeadLetterConfigProperty(arn=self._undelivered.queue_arn),
+            )
+        ]
+
+    def _accept_from(self, rule: events.CfnRule) -> None:
+        self._undelivered.accept_from(rule)
+        self.queue.add_to_resource_policy(
+            iam.PolicyStatement(
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                actions=["sqs:SendMessage"],
+                resources=[self.queue.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": rule.attr_arn}},
+            )
         )

@@ -1,5 +1,8 @@
 """A function that may update Serving, and only through the narrow role."""
 
+import json
+from collections.abc import Mapping, Sequence
+
 import aws_cdk as cdk
 from constructs import Construct
 
@@ -7,21 +10,34 @@ from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.permissions import allow
 from stacks.python_function import FunctionSettings, PythonFunction
+from stacks.release.followers import follower_stack_names
+from stacks.release.results import may_tell, result_source
+
+_ANY_ID = "A stack's ARN ends in an id that changes when the stack is made anew; the name is exact."
 
 
 class ReleaseFunction(Construct):
-    """`UpdateStack` on one stack, bound to one CloudFormation role (Task 4.3: least privilege; Task 3.3: CD).
+    """`UpdateStack` on named stacks, bound to one CloudFormation role (Task 4.3: least privilege; Task 3.3: CD).
 
     Without a role in the call, the stack's own execution role would do the update: bootstrap's, an administrator. The
     condition key `cloudformation:RoleArn` refuses every call that does not pass the role that may change the endpoint
     and nothing else ("Control access with AWS Identity and Access Management", CloudFormation User Guide).
+
+    It may write beside a version what became of it, and may not approve: a request that sets a status is refused.
     """
 
     def __init__(
-        self, scope: Construct, id: str, *, service: str, config: Config, foundation: Foundation
+        self,
+        scope: Construct,
+        id: str,
+        *,
+        service: str,
+        config: Config,
+        foundation: Foundation,
+        updates: Sequence[str],
     ) -> None:
         super().__init__(scope, id)
-        stack_name, update_role = config.stack_name("Serving"), foundation.serving_update_role
+        update_role = foundation.serving_update_role
         self.function = PythonFunction(
             self,
             "Function",
@@ -34,26 +50,25 @@ class ReleaseFunction(Construct):
                 network=foundation.network,
             ),
             environment={
-                "SERVING_STACK_NAME": stack_name,
+                "SERVING_STACK_NAME": config.stack_name("Serving"),
+                "FOLLOWER_STACK_NAMES": json.dumps(follower_stack_names(config)),
                 "SERVING_UPDATE_ROLE_ARN": update_role.role_arn,
                 "MODEL_PACKAGE_GROUP_NAME": foundation.model_package_group_name,
                 "ENDPOINT_NAME": config.endpoint_name,
+                "RESULT_SOURCE": result_source(config),
                 "POWERTOOLS_SERVICE_NAME": service,
                 "POWERTOOLS_METRICS_NAMESPACE": config.prefix,
             },
         ).function
         assert self.function.role  # noqa: S101 - PythonFunction always has one
         self.role = self.function.role
-        # Without the id at the end, which changes when the stack is made anew.
-        self.serving_stack = self._arn("cloudformation", "stack", f"{stack_name}/")
-        stack = [f"{self.serving_stack}*"]
-        any_id = "A stack's ARN ends in an id that changes when the stack is made anew; the name is exact."
-        allow(self.role, ["cloudformation:DescribeStacks"], stack, because=any_id)
+        stacks = [f"{self.stack_prefix(name)}*" for name in updates]
+        allow(self.role, ["cloudformation:DescribeStacks"], stacks, because=_ANY_ID)
         allow(
             self.role,
             ["cloudformation:UpdateStack"],
-            stack,
-            because=any_id,
+            stacks,
+            because=_ANY_ID,
             conditions={"StringEquals": {"cloudformation:RoleArn": update_role.role_arn}},
         )
         allow(
@@ -62,15 +77,49 @@ class ReleaseFunction(Construct):
             [update_role.role_arn],
             conditions={"StringEquals": {"iam:PassedToService": "cloudformation.amazonaws.com"}},
         )
-
-    def may_describe(self, kind: str, name: str, *actions: str, because: str = "") -> None:
-        """Let the function read SageMaker resources, such as ("endpoint", "flights", "DescribeEndpoint")."""
-        allow(
-            self.role,
-            [f"sagemaker:{action}" for action in actions],
-            [self._arn("sagemaker", kind, name)],
-            because=because,
+        versions, every = f"{foundation.model_package_group_name}/*", "Every version of this one group."
+        self.may("sagemaker", "DescribeModelPackage", "model-package", versions, because=every)
+        self.may(
+            "sagemaker",
+            "UpdateModelPackage",
+            "model-package",
+            versions,
+            because=every,
+            conditions={"Null": {"sagemaker:ModelApprovalStatus": "true"}},
         )
+        may_tell(self.role, config)
 
-    def _arn(self, service: str, resource: str, name: str) -> str:
-        return cdk.Stack.of(self).format_arn(service=service, resource=resource, resource_name=name)
+    def may(
+        self,
+        service: str,
+        action: str,
+        resource: str,
+        name: str,
+        *,
+        because: str = "",
+        conditions: Mapping[str, Mapping[str, object]] | None = None,
+        arn_format: cdk.ArnFormat = cdk.ArnFormat.SLASH_RESOURCE_NAME,
+    ) -> None:
+        """Let the function do one thing more, such as ("sagemaker", "DescribeEndpoint", "endpoint", "flights")."""
+        arn = self._arn(service, resource, name, arn_format)
+        allow(self.role, [f"{service}:{action}"], [arn], because=because, conditions=conditions)
+
+    def may_read_events_of(self, stack_name: str) -> None:
+        """Let the function see why an update failed."""
+        arn = f"{self.stack_prefix(stack_name)}*"
+        allow(self.role, ["cloudformation:DescribeStackEvents"], [arn], because=_ANY_ID)
+
+    def stack_prefix(self, stack_name: str) -> str:
+        """A stack's ARN without the id at its end, which changes when the stack is made anew."""
+        return self._arn("cloudformation", "stack", f"{stack_name}/")
+
+    def _arn(
+        self,
+        service: str,
+        resource: str,
+        name: str,
+        arn_format: cdk.ArnFormat = cdk.ArnFormat.SLASH_RESOURCE_NAME,
+    ) -> str:
+        return cdk.Stack.of(self).format_arn(
+            service=service, resource=resource, resource_name=name, arn_format=arn_format
+        )

@@ -1,61 +1,86 @@
 """After a rollout: is what the stack believes in service really in service."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import aws_cdk as cdk
-from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
+from stacks.release.counted import CountedAlarm
+from stacks.release.followers import follower_stack_names
 from stacks.release.ordered_events import OrderedEvents
 from stacks.release.release_function import ReleaseFunction
 
 # The service name under which lambdas/check_rollout.py counts, and what it counts.
 SERVICE, METRIC = "check-rollout", "RolloutDifference"
+# An update that could not be rolled back ends, too: nobody would be told.
+ENDED = ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_FAILED"]
+# After a failure a follower waits for the next end of Serving: told again at once, it would fail for ever.
+FOLLOWED = ["CREATE_COMPLETE", "UPDATE_COMPLETE"]
 
 
 class RolloutCheck(Construct):
     """Every completion of Serving's stack is checked, and a difference raises an alarm (Tasks 3.3 and 4.2).
 
-    SageMaker rolls back by itself and CloudFormation may not notice; only the endpoint itself can tell.
+    SageMaker rolls back by itself and CloudFormation may not notice; only the endpoint itself can tell. What arrived is
+    passed on to the stacks that follow.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
         super().__init__(scope, id)
-        check = ReleaseFunction(self, "Check", service=SERVICE, config=config, foundation=foundation)
-        check.may_describe("endpoint", config.endpoint_name, "DescribeEndpoint")
+        serving, followers = config.stack_name("Serving"), follower_stack_names(config)
+        check = ReleaseFunction(
+            self,
+            "Check",
+            service=SERVICE,
+            config=config,
+            foundation=foundation,
+            updates=[serving, *followers],
+        )
+        check.may_read_events_of(serving)
+        check.may("sagemaker", "DescribeEndpoint", "endpoint", config.endpoint_name)
         for kind, action in (("endpoint-config", "DescribeEndpointConfig"), ("model", "DescribeModel")):
-            check.may_describe(kind, "*", action, because="CloudFormation names them; the action only reads.")
+            named = "CloudFormation names them; the action only reads."
+            check.may("sagemaker", action, kind, "*", because=named)
+        check.may(
+            "cloudwatch",
+            "DescribeAlarms",
+            "alarm",
+            f"{serving}-*",
+            because="CloudFormation names the alarms of Serving; the action only reads.",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        ended: list[Mapping[str, Any]] = [_ends([check.stack_prefix(serving)], ENDED)]
+        if followers:
+            ended.append(_ends([check.stack_prefix(name) for name in followers], FOLLOWED))
         self.events = OrderedEvents(
             self,
             "Events",
             pattern={
                 "source": ["aws.cloudformation"],
                 "detail-type": ["CloudFormation Stack Status Change"],
-                "detail": {
-                    "stack-id": [{"prefix": check.serving_stack}],
-                    "status-details": {
-                        "status": ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"]
-                    },
-                },
+                "detail": {"$or": ended} if followers else ended[0],
             },
             function=check.function,
             longest_wait_seconds=config.serving.rollout.timeout_seconds,
             key=foundation.key,
         )
-        self.alarm = cloudwatch.Alarm(
+        CountedAlarm(
             self,
             "Difference",
-            alarm_description="The endpoint does not run what its stack believes; the parameter was put back",
-            metric=cloudwatch.Metric(
-                namespace=config.prefix,
-                metric_name=METRIC,
-                dimensions_map={"service": SERVICE},
-                statistic="Sum",
-                period=cdk.Duration.minutes(5),
-            ),
-            threshold=1,
-            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
-            evaluation_periods=1,
-            # Published only when a rollout has been checked.
-            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            config=config,
+            service=SERVICE,
+            metric=METRIC,
+            every=cdk.Duration.minutes(5),
+            keeps=False,
+            meaning="The endpoint does not run what its stack believes; the parameter is put back",
         )
+
+
+def _ends(prefixes: list[str], statuses: list[str]) -> Mapping[str, Any]:
+    return {
+        "stack-id": [{"prefix": prefix} for prefix in prefixes],
+        "status-details": {"status": statuses},
+    }

@@ -19,4 +19,3 @@ class Release(BaseStack):
         approvals = Approvals(self, "Approvals", config=config, foundation=foundation)
         check = RolloutCheck(self, "Rollouts", config=config, foundation=foundation)
         self.dead_letters = (*approvals.events.dead_letters, *check.events.dead_letters)
-        self.alarm = check.alarm

@@ -7,13 +7,26 @@ neither an endpoint's update nor a stack's busy states.
 import dataclasses
 import functools
 import json
+import re
 from typing import Any
 
 import boto3
 from botocore.exceptions import ClientError
 
 STACK, ENDPOINT, GROUP = "flights-sandbox-serving", "flights-sandbox", "flights-sandbox"
+FOLLOWER, SOURCE = "flights-sandbox-serverless", "flights-sandbox.release"
 ROLE = "arn:aws:iam::123456789012:role/serving-update"
+SETTINGS = {
+    "SERVING_STACK_NAME": STACK,
+    "SERVING_UPDATE_ROLE_ARN": ROLE,
+    "MODEL_PACKAGE_GROUP_NAME": GROUP,
+    "ENDPOINT_NAME": ENDPOINT,
+    "FOLLOWER_STACK_NAMES": "[]",
+    "RESULT_SOURCE": SOURCE,
+}
+# In the order in which they happen; a test that needs another order says so.
+APPROVED_AT, ENDED_AT, REJECTED_AT, HOURLY_AT = (f"2026-11-22T{hour}:00:00Z" for hour in (10, 11, 12, 13))
+ERRORS_ALARM = "flights-sandbox-serving-AlarmsErrors"
 DEFAULTS = {"ModelPackageArn": "", "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version"}
 
 
@@ -48,16 +61,27 @@ def _client(service: str) -> tuple[Any, _Answers]:
 
 @dataclasses.dataclass
 class World:
-    """What AWS knows. `updates` are the UpdateStack calls that were accepted, of all `attempts`."""
+    """What AWS knows. `updates` are the UpdateStack calls of Serving that were accepted, of all `attempts`.
+
+    `results` are the details of the events that were put on the bus, `metadata` what stands beside each package.
+    """
 
     parameters: dict[str, str] = dataclasses.field(default_factory=lambda: {**DEFAULTS, "Kept": "as it is"})
     status: str = "CREATE_COMPLETE"
     packages: dict[str, str] = dataclasses.field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
     configs: list[str] = dataclasses.field(default_factory=list)  # number n → its model package
     believed: int | None = None
     running: int | None = None
     endpoint_status: str = "InService"
+    failure_reason: str = ""
+    alarms: dict[str, str] = dataclasses.field(default_factory=lambda: {ERRORS_ALARM: "OK"})
+    stack_events: list[dict[str, str]] = dataclasses.field(default_factory=list)  # oldest first
+    followers: dict[str, str] = dataclasses.field(default_factory=dict)  # stack → its model package
+    follower_status: str = "CREATE_COMPLETE"
+    results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    follower_updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     attempts: int = 0
 
     def serving(self, version: int) -> "World":
@@ -76,6 +100,18 @@ class World:
             self.running = self.believed
         self.status = "UPDATE_COMPLETE"
 
+    def fail(self, kind: str, status: str, reason: str) -> None:
+        """The rollout fails at a resource of type `kind`, and CloudFormation takes everything back."""
+        token = self.updates[-1]["ClientRequestToken"]
+        cancelled = ("AWS::CloudWatch::Alarm", "UPDATE_FAILED", "Resource update cancelled")
+        ended = ("AWS::CloudFormation::Stack", "UPDATE_ROLLBACK_COMPLETE", "")
+        for type_, ended_as, why in ((kind, status, reason), cancelled, ended):
+            event = {"ResourceType": type_, "ResourceStatus": ended_as, "ResourceStatusReason": why}
+            self.stack_events.append(event | {"ClientRequestToken": token})
+        before = "" if self.running is None else self.configs[self.running]
+        self.parameters["ModelPackageArn"] = before
+        self.status = "UPDATE_ROLLBACK_COMPLETE"
+
     def client(self, service: str) -> Any:
         """A real client of `service`, answered by this world from now on."""
         client, answers = _client(service)
@@ -83,8 +119,12 @@ class World:
         return client
 
     def _DescribeStacks(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802 - AWS's name
-        if asked["StackName"] != STACK:
-            raise failure("DescribeStacks", f"Stack with id {asked['StackName']} does not exist")
+        name = asked["StackName"]
+        if name in self.followers:
+            follows = {"ParameterKey": "ModelPackageArn", "ParameterValue": self.followers[name]}
+            return {"Stacks": [{"StackStatus": self.follower_status, "Parameters": [follows]}]}
+        if name != STACK:
+            raise failure("DescribeStacks", f"Stack with id {name} does not exist")
         outputs = {"EndpointName": ENDPOINT}
         if self.believed is not None:
             outputs["EndpointConfigName"] = f"EndpointConfig-{self.believed}"
@@ -92,7 +132,19 @@ class World:
         described = [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]
         return {"Stacks": [{"StackStatus": self.status, "Parameters": parameters, "Outputs": described}]}
 
+    def _DescribeStackEvents(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        """One event a page, the newest first."""
+        newest_first = self.stack_events[::-1]
+        position = int(asked.get("NextToken", "0"))
+        more = {"NextToken": str(position + 1)} if position + 1 < len(newest_first) else {}
+        return {"StackEvents": newest_first[position : position + 1], **more}
+
     def _UpdateStack(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        if asked["StackName"] in self.followers:
+            (told,) = asked["Parameters"]
+            self.followers[asked["StackName"]] = told["ParameterValue"]
+            self.follower_updates.append(dict(asked))
+            return {"StackId": asked["StackName"]}
         self.attempts += 1
         if not self.status.endswith("_COMPLETE"):
             raise failure("UpdateStack", f"Stack:{STACK} is in {self.status} state and can not be updated.")
@@ -110,16 +162,54 @@ class World:
         return {"StackId": STACK}
 
     def _DescribeModelPackage(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        if asked["ModelPackageName"] not in self.packages:
+        name = asked["ModelPackageName"]
+        if name not in self.packages:
             raise failure("DescribeModelPackage", "ModelPackage does not exist.", "ValidationException")
-        return {"ModelApprovalStatus": self.packages[asked["ModelPackageName"]]}
+        written = {"CustomerMetadataProperties": self.metadata[name]} if name in self.metadata else {}
+        return {"ModelApprovalStatus": self.packages[name], **written}
+
+    def _ListModelPackages(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        """One version a page."""
+        named = f":model-package/{asked['ModelPackageGroupName']}/"
+        wanted = [
+            arn
+            for arn, status in self.packages.items()
+            if named in arn and status == asked.get("ModelApprovalStatus", status)
+        ]
+        position = int(asked.get("NextToken", "0"))
+        more = {"NextToken": str(position + 1)} if position + 1 < len(wanted) else {}
+        listed = [{"ModelPackageArn": arn} for arn in wanted[position : position + 1]]
+        return {"ModelPackageSummaryList": listed, **more}
+
+    def _UpdateModelPackage(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        name = asked["ModelPackageArn"]
+        if name not in self.packages:
+            raise failure("UpdateModelPackage", "ModelPackage does not exist.", "ValidationException")
+        assert set(asked) == {"ModelPackageArn", "CustomerMetadataProperties"}, "an approval is a person's"
+        for value in asked["CustomerMetadataProperties"].values():
+            assert re.fullmatch(r"[\w\s.:/=+@-]{1,256}", value), value
+        self.metadata.setdefault(name, {}).update(asked["CustomerMetadataProperties"])
+        return {"ModelPackageArn": name}
+
+    def _PutEvents(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        (entry,) = asked["Entries"]
+        assert (entry["Source"], entry["DetailType"]) == (SOURCE, "Rollout Result")
+        self.results.append(json.loads(entry["Detail"]))
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "e-1"}]}
+
+    def _DescribeAlarms(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        named = [name for name in asked["AlarmNames"] if self.alarms[name] == asked["StateValue"]]
+        return {"MetricAlarms": [{"AlarmName": name} for name in named], "CompositeAlarms": []}
 
     def _DescribeEndpoint(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         if asked["EndpointName"] != ENDPOINT or self.running is None:
             raise failure("DescribeEndpoint", "Could not find endpoint", "ValidationException")
+        alarms = [{"AlarmName": name} for name in self.alarms]
         return {
             "EndpointStatus": self.endpoint_status,
             "EndpointConfigName": f"EndpointConfig-{self.running}",
+            "LastDeploymentConfig": {"AutoRollbackConfiguration": {"Alarms": alarms}},
+            **({"FailureReason": self.failure_reason} if self.failure_reason else {}),
         }
 
     def _DescribeEndpointConfig(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -154,6 +244,7 @@ def approval_event(version: int, **detail: Any) -> dict[str, Any]:
         "id": f"844e2571-85d4-695f-b930-{version:012d}",
         "detail-type": "SageMaker Model Package State Change",
         "source": "aws.sagemaker",
+        "time": detail.pop("time", APPROVED_AT),
         "resources": [package(version, group)],
         "detail": {
             "ModelPackageGroupName": group,
@@ -167,18 +258,39 @@ def approval_event(version: int, **detail: Any) -> dict[str, Any]:
     }
 
 
-def completion_event(status: str = "UPDATE_COMPLETE") -> dict[str, Any]:
+def rejection_event(version: int, time: str = REJECTED_AT) -> dict[str, Any]:
+    """The same event, for a version that has been rejected."""
+    return approval_event(version, time=time, ModelApprovalStatus="Rejected")
+
+
+def hourly_event() -> dict[str, Any]:
+    """A "Scheduled Event", as the EventBridge User Guide's example has it."""
+    return {
+        "version": "0",
+        "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "time": HOURLY_AT,
+        "resources": ["arn:aws:events:eu-west-1:123456789012:rule/hourly"],
+        "detail": {},
+    }
+
+
+def completion_event(
+    status: str = "UPDATE_COMPLETE", *, token: str = "", time: str = ENDED_AT, stack: str = STACK
+) -> dict[str, Any]:
     """A "CloudFormation Stack Status Change" event, as the CloudFormation User Guide's example has it."""
-    stack = f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{STACK}/d0a825a0"
+    stack_id = f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{stack}/d0a825a0"
     return {
         "version": "0",
         "id": "6a7e8feb-b491-4cf7-a9f1-bf3703467718",
         "detail-type": "CloudFormation Stack Status Change",
         "source": "aws.cloudformation",
-        "resources": [stack],
+        "time": time,
+        "resources": [stack_id],
         "detail": {
-            "stack-id": stack,
+            "stack-id": stack_id,
             "status-details": {"status": status, "status-reason": ""},
-            "client-request-token": "",
+            "client-request-token": token,
         },
     }

@@ -181,6 +181,52 @@ def test_a_metric_may_be_put_into_the_namespace_of_the_condition_only(acting) ->
     assert code == "AccessDeniedException"
 
 
+def test_an_event_may_be_put_under_the_source_and_type_of_the_condition_only(acting) -> None:
+    bus = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"
+    said = {"events:source": "ours.release", "events:detail-type": "Result"}
+    events = acting("events", allow("events:PutEvents", bus, condition={"StringEquals": said}))
+    entry = {"Source": "ours.release", "DetailType": "Result", "Detail": "{}"}
+    assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+    for other in ({"Source": "theirs"}, {"DetailType": "Approval"}):
+        for entries in ([entry | other], [entry, entry | other]):
+            code, _ = refusal(lambda entries=entries: events.put_events(Entries=entries))
+            assert code == "AccessDeniedException"
+
+
+def test_a_version_may_be_written_beside_and_not_approved_under_the_condition(acting, client) -> None:
+    sagemaker = client("sagemaker")
+    sagemaker.create_model_package_group(ModelPackageGroupName="written-beside")
+    package = sagemaker.create_model_package(
+        ModelPackageGroupName="written-beside",
+        InferenceSpecification={
+            "Containers": [{"Image": "image", "ModelDataUrl": "s3://bucket/model.tar.gz"}],
+            "SupportedContentTypes": ["text/csv"],
+            "SupportedResponseMIMETypes": ["text/csv"],
+        },
+    )["ModelPackageArn"]
+    no_status = {"Null": {"sagemaker:ModelApprovalStatus": "true"}}
+    limited = acting("sagemaker", allow("sagemaker:UpdateModelPackage", package, condition=no_status))
+    written = {"CustomerMetadataProperties": {"rollout": "in service"}}
+    limited.update_model_package(ModelPackageArn=package, **written)
+    for status in ("Approved", "Rejected"):
+        code, _ = refusal(
+            lambda status=status: limited.update_model_package(
+                ModelPackageArn=package, ModelApprovalStatus=status, **written
+            )
+        )
+        assert code == "AccessDeniedException"
+    sagemaker.delete_model_package(ModelPackageName=package)
+    sagemaker.delete_model_package_group(ModelPackageGroupName="written-beside")
+
+
+def test_alarms_may_be_described_by_the_names_of_the_policy_only(acting) -> None:
+    ours = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:ours-*"
+    cloudwatch = acting("cloudwatch", allow("cloudwatch:DescribeAlarms", ours))
+    assert cloudwatch.describe_alarms(AlarmNames=["ours-Errors"], StateValue="ALARM")["MetricAlarms"] == []
+    for asked in ({"AlarmNames": ["theirs"]}, {}):
+        assert refusal(lambda asked=asked: cloudwatch.describe_alarms(**asked))[0] == "AccessDeniedException"
+
+
 def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> None:
     client("logs").create_log_group(logGroupName="/ours")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/ours"

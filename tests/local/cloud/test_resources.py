@@ -146,6 +146,20 @@ def test_a_new_name_is_a_new_resource(stack: Stack, client) -> None:
         glue.get_workflow(Name=old)
 
 
+def test_a_stack_made_anew_gives_new_names_so_that_what_was_kept_is_not_in_its_way(
+    stack: Stack, client
+) -> None:
+    kept = {**workflow(), "DeletionPolicy": "Retain"}
+    stack.deploy({"W": kept})
+    old = stack.physical_id("W")
+    assert stack.delete() == "DELETE_COMPLETE"
+    stack.exists = False
+    assert stack.deploy({"W": kept}) == "CREATE_COMPLETE", stack.reasons()
+    for name in (old, stack.physical_id("W")):
+        client("glue").delete_workflow(Name=name)
+    assert stack.physical_id("W") != old
+
+
 def test_a_failing_create_rolls_back(stack: Stack, client) -> None:
     taken = f"test-{uuid.uuid4().hex[:8]}"
     client("glue").create_workflow(Name=taken)
@@ -444,8 +458,9 @@ def test_every_change_of_status_is_an_event(stack: Stack, client) -> None:
     document = json.dumps({"Version": "2012-10-17", "Statement": [policy]})
     client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"Policy": document})
     client("events").put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": arn["QueueArn"]}])
-    stack.deploy({"W": workflow()})
+    stack.deploy({"W": workflow()}, ClientRequestToken="release-1-a")
     heard: dict[str, list[str]] = {}
+    tokens: set[str] = set()
     deadline = time.monotonic() + 5
     while len(heard.get(stack.id, [])) < 2 and time.monotonic() < deadline:
         for message in (
@@ -453,6 +468,8 @@ def test_every_change_of_status_is_an_event(stack: Stack, client) -> None:
         ):
             detail = json.loads(message["Body"])["detail"]
             heard.setdefault(detail["stack-id"], []).append(detail["status-details"]["status"])
+            if detail["stack-id"] == stack.id:
+                tokens.add(detail["client-request-token"])
         time.sleep(0.05)
     client("events").remove_targets(Rule=rule, Ids=["queue"])
     client("events").delete_rule(Name=rule)

@@ -1,8 +1,15 @@
-"""The deployed sandbox: an approval puts the version in service, by roles of the templates alone; a later one replaces it."""
+"""The deployed sandbox: an approval puts the version in service, by roles of the templates alone, and its end is told.
+
+A later one replaces it, one whose artifact is gone does not; a rejection brings the one before it back; and one command
+restores it after Serving was made anew. What a rollout left different is told and put right.
+"""
 
 import contextlib
 import dataclasses
+import datetime as dt
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +18,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from local.cloud.place import ACCOUNT, REGION, ROOT
 from pipeline import schema
 from tests.local.cloud import test_properties
 from tests.local.cloud.conftest import Cdk
@@ -69,6 +77,8 @@ class Release:
         self.group = named("AWS::SageMaker::ModelPackageGroup", "Models").rsplit("/", 1)[-1]
         self.endpoint = self.outputs()["EndpointName"]
         self.queue = named("AWS::SQS::Queue", "ApprovalsEventsQueue").rsplit("/", 1)[-1]
+        self.ends = named("AWS::SQS::Queue", "RolloutsEventsQueue").rsplit("/", 1)[-1]
+        self.topic = named("AWS::SNS::Topic", "Topic")
 
     def outputs(self) -> dict[str, str]:
         (stack,) = self.client("cloudformation").describe_stacks(StackName=self.serving)["Stacks"]
@@ -99,7 +109,14 @@ class Release:
 
     def approve(self, package: str) -> Any:
         """The serving stack once it serves this version."""
-        self.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus="Approved")
+        self.decide(package, "Approved")
+        return self.serves(package)
+
+    def decide(self, package: str, status: str) -> None:
+        self.client("sagemaker").update_model_package(ModelPackageArn=package, ModelApprovalStatus=status)
+
+    def serves(self, package: str) -> Any:
+        """The serving stack once it serves this version."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             (stack,) = self.client("cloudformation").describe_stacks(StackName=self.serving)["Stacks"]
@@ -107,7 +124,26 @@ class Release:
             if parameters["ModelPackageArn"] == package and not stack["StackStatus"].endswith("_IN_PROGRESS"):
                 return stack
             time.sleep(0.3)
-        raise AssertionError(f"{package} was not released: {stack['StackStatus']}, {parameters}")
+        raise AssertionError(f"{package} is not served: {stack['StackStatus']}, {parameters}")
+
+    def became(self, package: str, result: str) -> dict[str, str]:
+        """What is written beside the version, once it has this result."""
+
+        def written() -> dict[str, str]:
+            found = self.client("sagemaker").describe_model_package(ModelPackageName=package)
+            properties: dict[str, str] = found.get("CustomerMetadataProperties", {})
+            return properties if properties.get("rollout") == result else {}
+
+        found: dict[str, str] = eventually(written, seconds=60)
+        assert found, f"{package} did not become {result}: {self.reasons()}"
+        return found
+
+    def packages(self) -> list[str]:
+        """The versions, the oldest first."""
+        listed = self.client("sagemaker").list_model_packages(
+            ModelPackageGroupName=self.group, SortOrder="Ascending"
+        )
+        return [it["ModelPackageArn"] for it in listed["ModelPackageSummaryList"]]
 
     def events(self) -> list[Any]:
         return list(
@@ -145,6 +181,40 @@ def release(deployed: Cdk, client: Callable[[str], Any]) -> Iterator[Release]:
         sagemaker.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
     for model in sagemaker.list_models(NameContains=SERVING)["Models"]:
         sagemaker.delete_model(ModelName=model["ModelName"])
+
+
+class Inbox:
+    """Whoever subscribes to the topic of Monitoring."""
+
+    def __init__(self, client: Callable[[str], Any], topic: str) -> None:
+        self.sqs, self.texts = client("sqs"), list[str]()
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:inbox-of-releases"
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+        }
+        policy = {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
+        name = arn.rpartition(":")[2]
+        self.url = self.sqs.create_queue(QueueName=name, Attributes=policy)["QueueUrl"]
+        self.subscription = client("sns").subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True
+        )["SubscriptionArn"]
+
+    def has(self, *parts: str) -> bool:
+        """Whether one message has all of these parts."""
+        answer = self.sqs.receive_message(QueueUrl=self.url, MaxNumberOfMessages=10)
+        self.texts += [json.loads(it["Body"])["Message"] for it in answer.get("Messages", [])]
+        return any(all(part in text for part in parts) for text in self.texts)
+
+
+@pytest.fixture(scope="module")
+def inbox(release: Release) -> Iterator[Inbox]:
+    found = Inbox(release.client, release.topic)
+    yield found
+    release.client("sns").unsubscribe(SubscriptionArn=found.subscription)
+    found.sqs.delete_queue(QueueUrl=found.url)
 
 
 def test_an_approval_puts_the_model_in_service(release: Release, trained: Trained, deployed: Cdk) -> None:
@@ -201,7 +271,14 @@ def test_an_approval_that_comes_again_later_changes_nothing(release: Release) ->
     queue = sqs.get_queue_url(QueueName=release.queue)["QueueUrl"]
     sqs.send_message(
         QueueUrl=queue,
-        MessageBody=json.dumps({"id": "again", "detail": detail}),
+        MessageBody=json.dumps(
+            {
+                "id": "again",
+                "time": "2026-11-22T10:00:00Z",
+                "detail-type": "SageMaker Model Package State Change",
+                "detail": detail,
+            }
+        ),
         MessageGroupId="serving",
         MessageDeduplicationId="again",
     )
@@ -215,9 +292,12 @@ def test_an_approval_that_comes_again_later_changes_nothing(release: Release) ->
     assert release.events() == before
 
 
-def test_a_later_approval_replaces_it_and_the_captures_are_there(release: Release, trained: Trained) -> None:
+def test_a_later_approval_replaces_it_which_is_told_and_the_captures_are_there(
+    release: Release, trained: Trained, inbox: Inbox
+) -> None:
     before = release.outputs()["EndpointConfigName"]
-    stack = release.approve(release.register(trained, "second"))
+    package = release.register(trained, "second")
+    stack = release.approve(package)
     assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
     assert release.outputs()["EndpointConfigName"] != before
     # The old fleet writes what it had captured when it ends.
@@ -225,3 +305,98 @@ def test_a_later_approval_replaces_it_and_the_captures_are_there(release: Releas
         Bucket=release.bucket, Prefix=f"datacapture/{release.endpoint}/AllTraffic/"
     )
     assert captured["KeyCount"] >= 1
+    assert release.became(package, "in service")["rollout-reason"] == "the endpoint runs it"
+    assert eventually(lambda: inbox.has("A model version is in service.", package), seconds=20), inbox.texts
+
+
+def test_an_approval_whose_artifact_is_gone_is_told_and_the_old_version_serves_on(
+    release: Release, trained: Trained, inbox: Inbox
+) -> None:
+    before = release.outputs()["EndpointConfigName"]
+    package = release.register(trained, "third")
+    release.client("s3").delete_object(Bucket=release.bucket, Key="pipeline/Train/third/model.tar.gz")
+    release.decide(package, "Approved")
+    written = release.became(package, "not released")
+    assert "Could not find model data at s3:" in written["rollout-reason"]
+    assert release.outputs()["EndpointConfigName"] == before
+    found = release.client("sagemaker").describe_endpoint(EndpointName=release.endpoint)
+    assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", before)
+    assert eventually(lambda: inbox.has("what served before serves on", package), seconds=20), inbox.texts
+
+
+def test_rejecting_what_serves_returns_to_the_version_before_it(
+    release: Release, trained: Trained, inbox: Inbox
+) -> None:
+    first, second, third = release.packages()
+    release.decide(second, "Rejected")
+    stack = release.serves(first)
+    assert stack["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    assert "version 1 takes its place" in release.became(second, "withdrawn")["rollout-reason"].replace(
+        ":", ""
+    )
+    release.became(first, "in service")
+    assert eventually(lambda: inbox.has("is approved no longer", second), seconds=20), inbox.texts
+    assert third not in (stack["Parameters"][0]["ParameterValue"], first), "it failed, and is not tried again"
+
+
+def test_one_command_restores_the_approved_version_after_serving_was_made_anew(
+    release: Release, deployed: Cdk
+) -> None:
+    first, *_ = release.packages()
+    deployed("destroy", "Serving", "--exclusively", "--force")
+    deployed.deploy("Serving", "--exclusively")
+    assert "EndpointConfigName" not in release.outputs()
+    command = [sys.executable, "-m", "tools.release", "--stage", "sandbox"]
+    completed = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=deployed.place.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert "Version 1: in service since" in completed.stdout
+    assert release.serves(first)["StackStatus"] == "UPDATE_COMPLETE"
+    found = release.client("sagemaker").describe_endpoint(EndpointName=release.endpoint)
+    assert found["EndpointConfigName"] == release.outputs()["EndpointConfigName"]
+
+
+def test_an_endpoint_that_does_not_run_what_its_stack_believes_is_told_and_put_right(
+    release: Release, inbox: Inbox
+) -> None:
+    """As after an automatic rollback that CloudFormation took for a success; by the check's role alone."""
+    first, second, _ = release.packages()
+    before = release.outputs()["EndpointConfigName"]
+    assert release.approve(second)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    release.became(second, "in service")
+    sagemaker = release.client("sagemaker")
+    sagemaker.update_endpoint(
+        EndpointName=release.endpoint, EndpointConfigName=before, RetainDeploymentConfig=True
+    )
+    assert eventually(
+        lambda: sagemaker.describe_endpoint(EndpointName=release.endpoint)["EndpointStatus"] == "InService",
+        seconds=30,
+    )
+    (stack,) = release.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
+    end = {
+        "id": "silent",
+        "time": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "detail-type": "CloudFormation Stack Status Change",
+        "detail": {
+            "stack-id": stack["StackId"],
+            "status-details": {"status": "UPDATE_COMPLETE"},
+            "client-request-token": "release-2-silent",
+        },
+    }
+    sqs = release.client("sqs")
+    sqs.send_message(
+        QueueUrl=sqs.get_queue_url(QueueName=release.ends)["QueueUrl"],
+        MessageBody=json.dumps(end),
+        MessageGroupId="serving",
+        MessageDeduplicationId="silent",
+    )
+    assert release.serves(first)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    assert "CloudFormation took it for a success" in release.became(second, "rolled back")["rollout-reason"]
+    assert eventually(lambda: inbox.has("what served before serves on", second), seconds=20), inbox.texts

@@ -66,6 +66,7 @@ NAMES: dict[str, str | None] = {
     # resources
     "drift._DRIFT_READERS": None,
     "ec2._vpce_fields_xml": "ep tag",
+    "provisioners._NAME_SEED": None,
     "provisioners._cw_metric_alarm_record": "name props",
     "provisioners._physical_name": "stack_name logical_id",
     "s3._delete_bucket": "name",

@@ -1,4 +1,4 @@
-"""Each failure is told, with a sentence; success is not."""
+"""Each failure and each result of an approval is told once, with a sentence; other successes are not."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lambdas import registry
 from tests.support.events import matches
 from tests.support.intrinsics import Resolver
 from tools.assembly import Assembly
@@ -53,11 +54,6 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
             "currentPipelineExecutionStatus": "Failed",
         },
     ),
-    "an endpoint that rolls back": (
-        "aws.sagemaker",
-        "SageMaker Endpoint State Change",
-        {"EndpointName": "flights-{}", "EndpointStatus": "ROLLING_BACK"},
-    ),
     "an endpoint that failed": (
         "aws.sagemaker",
         "SageMaker Endpoint State Change",
@@ -69,8 +65,34 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
         {
             "stack-id": f"arn:aws:cloudformation:{HERE}:stack/flights-{{}}-serving/0a1b",
             "status-details": {"status": "UPDATE_ROLLBACK_COMPLETE"},
+            "client-request-token": "",
         },
     ),
+    "an update without a token that was rolled back": (
+        "aws.cloudformation",
+        "CloudFormation Stack Status Change",
+        {
+            "stack-id": f"arn:aws:cloudformation:{HERE}:stack/flights-{{}}-serving/0a1b",
+            "status-details": {"status": "UPDATE_ROLLBACK_FAILED"},
+        },
+    ),
+    "a repair that was rolled back": (
+        "aws.cloudformation",
+        "CloudFormation Stack Status Change",
+        {
+            "stack-id": f"arn:aws:cloudformation:{HERE}:stack/flights-{{}}-serving/0a1b",
+            "status-details": {"status": "UPDATE_ROLLBACK_COMPLETE"},
+            "client-request-token": "repair-6a7e8feb",
+        },
+    ),
+    **{
+        f"an approval that is {word}": (
+            "flights-{}.release",
+            "Rollout Result",
+            {"result": word, "version": 2},
+        )
+        for word in (registry.IN_SERVICE, registry.WITHDRAWN, *sorted(registry.FAILED))
+    },
     "an alarm of the endpoint": (
         "aws.cloudwatch",
         "CloudWatch Alarm State Change",
@@ -98,6 +120,15 @@ QUIET: dict[str, tuple[str, Event]] = {
     "another pipeline": ("a failed pipeline", {"pipelineArn": f"arn:aws:sagemaker:{HERE}:pipeline/other"}),
     "an endpoint in service": ("an endpoint that failed", {"EndpointStatus": "IN_SERVICE"}),
     "another endpoint": ("an endpoint that failed", {"EndpointName": "other"}),
+    "a rollout that is being rolled back, which its result tells": (
+        "an endpoint that failed",
+        {"EndpointStatus": "ROLLING_BACK"},
+    ),
+    "a release that was taken back, which its result tells": (
+        "an update of Serving that was rolled back",
+        {"client-request-token": "release-2-6a7e8feb"},
+    ),
+    "a word of nobody": ("an approval that is stuck", {"result": "fine"}),
     "a rollout that succeeded": (
         "an update of Serving that was rolled back",
         {"status-details": {"status": "UPDATE_COMPLETE"}},
@@ -108,6 +139,8 @@ QUIET: dict[str, tuple[str, Event]] = {
 
 
 def _resolve(resolver: Resolver, node: Any) -> Any:
+    if isinstance(node, bool):
+        return node
     if isinstance(node, list):
         return [_resolve(resolver, item) for item in node]
     if isinstance(node, dict) and not any(key == "Ref" or key.startswith("Fn::") for key in node):
@@ -123,7 +156,9 @@ def _rules(assembly: Assembly) -> dict[str, dict[str, Any]]:
     def plain(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: plain(value) for key, value in node.items()}
-        return [plain(item) for item in node] if isinstance(node, list) else _without_hash(node)
+        if isinstance(node, list):
+            return [plain(item) for item in node]
+        return _without_hash(node) if isinstance(node, str) else node
 
     return {
         name: {
@@ -141,7 +176,7 @@ def _without_hash(name: str) -> str:
 def _event(sample: tuple[str, str, Event], stage: str) -> Event:
     source, detail_type, detail = sample
     return {
-        "source": source,
+        "source": source.replace("{}", stage),
         "detail-type": detail_type,
         "detail": json.loads(json.dumps(detail).replace("{}", stage)),
     }
@@ -181,3 +216,8 @@ def test_a_rule_tells_the_topic_what_happened_when_and_the_details(each_assembly
         text = json.loads(target["InputTransformer"]["InputTemplate"])
         assert text == f"{rule['Description']}\n\n<time>\n<detail>"
         assert set(target["InputTransformer"]["InputPathsMap"]) == {"time", "detail"}
+
+
+def test_another_deployments_results_are_not_told_here(each_assembly: Assembly) -> None:
+    sample = ("another-{}.release", "Rollout Result", {"result": "stuck"})
+    assert _told(each_assembly, _event(sample, each_assembly.stage)) == []
