@@ -29,11 +29,11 @@ def _telling(original: Record) -> Record:
     ) -> None:
         original(stack_id, stack_name, logical_id, resource_type, status, reason, *more, **named)
         if resource_type == "AWS::CloudFormation::Stack" and logical_id == stack_name:
-            events.emit(
-                "aws.cloudformation",
-                "CloudFormation Stack Status Change",
-                {"stack-id": stack_id, "status-details": {"status": status, "status-reason": reason}},
-                [stack_id],
-            )
+            detail = {
+                "stack-id": stack_id,
+                "status-details": {"status": status, "status-reason": reason},
+                "client-request-token": seams.stacks.CLIENT_REQUEST_TOKEN.get() or "",
+            }
+            events.emit("aws.cloudformation", "CloudFormation Stack Status Change", detail, [stack_id])
 
     return record
