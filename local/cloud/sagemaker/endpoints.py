@@ -157,6 +157,8 @@ class Endpoints:
         if len(counts) > 1:
             raise invalid("The capacity of one variant can be updated at a time.")
         for count in counts.values():
+            if count < 1:
+                raise invalid("DesiredInstanceCount must be at least 1.")
             models.check_instances(count, "DesiredInstanceCount")
         self.change(name, weights, counts)
         return {"EndpointArn": endpoint_arn(name)}

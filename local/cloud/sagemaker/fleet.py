@@ -134,15 +134,17 @@ class Fleet:
     def _grow(self, number: int) -> None:
         """All at once: a server takes a second to start."""
         started = [self._launch() for _ in range(number)]
-        failed: list[endpoint.EndpointError] = []
+        failed: list[Exception] = []
         for instance in started:
             try:
                 instance.wait()
-            except endpoint.EndpointError as error:
+            except Exception as error:  # noqa: BLE001 - raised below, when all are ended
                 self._outputs[instance].write(str(error))
                 failed.append(error)
         if failed:
             self._end(started)
+            if not isinstance(failed[0], endpoint.EndpointError):
+                raise failed[0]
             raise FleetError(
                 f"The primary container for production variant {self.variant.name} did not pass the ping health check. "
                 "Please check CloudWatch logs for this endpoint."

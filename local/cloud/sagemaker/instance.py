@@ -15,6 +15,7 @@ from local import endpoint
 # "How containers should respond to inference requests": a container answers within 60 seconds.
 SECONDS_TO_ANSWER = 60.0
 PING_SECONDS = 1.0  # AWS does not say how often it asks
+_PAUSE_SECONDS = 0.1  # before one that ended is started again
 _CONNECTIONS = 24  # to one instance; the model server takes 32
 
 Serve = Callable[[], AbstractContextManager[endpoint.Endpoint]]
@@ -132,6 +133,7 @@ class Instance:
                 if not self._first.done():
                     self._first.set_exception(error)
                     return
+                self._ending.wait(_PAUSE_SECONDS)
 
     def _watch(self, served: endpoint.Endpoint) -> None:
         while True:

@@ -56,9 +56,12 @@ def ask(
     broken: Reply | None = None
     tried: Instance | None = None
     while True:
+        snapshot = routing()
         try:
-            fleet, instance = _choose(routing(), variant, tried)
+            fleet, instance = _choose(snapshot, variant, tried)
         except NobodyError:
+            if routing() is not snapshot:  # traffic moved meanwhile
+                continue
             if broken:
                 return broken
             raise
