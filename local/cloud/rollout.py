@@ -179,8 +179,10 @@ def _retired(plan: Plan, state: State, now: float) -> Move:
 def _next(plan: Plan, state: State, now: float) -> Move:
     if state.step + 1 == len(plan.steps):
         return _to(state, Phase.DONE, now), ()
-    step = plan.steps[state.step + 1]
-    return _to(state, Phase.PROVISIONING, now, step=state.step + 1), (Start("new", step.running),)
+    step, state = plan.steps[state.step + 1], dataclasses.replace(state, step=state.step + 1)
+    if step.running == state.new:  # blue/green has started all of them
+        return _provisioned(plan, state, now)
+    return _to(state, Phase.PROVISIONING, now), (Start("new", step.running),)
 
 
 def _return(plan: Plan, state: State, reason: str, now: float) -> Move:

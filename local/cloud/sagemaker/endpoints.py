@@ -8,12 +8,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local.cloud import alarms, events, guardrails
+from local.cloud import events
 from local.cloud.extensions import Cloud
-from local.cloud.place import REGION
 from local.cloud.protocol import Caller, Operation, arn
 from local.cloud.rollout import Phase
-from local.cloud.sagemaker import described, models
+from local.cloud.sagemaker import described, models, requested
 from local.cloud.sagemaker.deployment import Deployment, Service
 from local.cloud.sagemaker.fleet import Fleet, FleetError
 from local.cloud.sagemaker.provision import Provision
@@ -79,8 +78,8 @@ class Endpoints:
         authorize_create(caller, "CreateEndpoint", resource, tags)
         caller.authorize("sagemaker:CreateEndpoint", models.config_arn(request["EndpointConfigName"]))
         _only(request, _CREATE)
-        config = self._config(caller, request)
-        self._plan(request.get("DeploymentConfig"), config, _counts(config))
+        config = requested.config(self._store, caller, request["EndpointConfigName"])
+        requested.plan(request.get("DeploymentConfig"), config, requested.counts(config))
         record = {
             "EndpointName": name,
             "EndpointArn": resource,
@@ -121,17 +120,17 @@ class Endpoints:
         caller.authorize("sagemaker:UpdateEndpoint", resource)
         caller.authorize("sagemaker:UpdateEndpoint", models.config_arn(request["EndpointConfigName"]))
         _only(request, _UPDATE)
-        config = self._config(caller, request)
+        config = requested.config(self._store, caller, request["EndpointConfigName"])
         with self._store.lock:
             record = self._settled(name, _SETTLED)
-            wanted = self._retained(name, config, request)
+            service = self._services[name]
+            wanted = requested.retained(self._store, record, service, config, request)
             how = request.get("DeploymentConfig")
             if request.get("RetainDeploymentConfig"):
                 how = record.get("LastDeploymentConfig")
-            service = self._services[name]
             deployment = Deployment(
                 service,
-                self._plan(how, wanted, service.running),
+                requested.plan(how, wanted, service.running),
                 make=functools.partial(self._provision.make, name, wanted),
                 changed=functools.partial(self._progressed, name, wanted),
                 stopped=self._stopped,
@@ -177,7 +176,7 @@ class Endpoints:
         try:
             fleets = self._provision.make(name, config)
             for fleet in fleets:
-                fleet.scale(_counts(config)[fleet.variant.name])
+                fleet.scale(requested.counts(config)[fleet.variant.name])
         except FleetError as error:
             for fleet in fleets:
                 fleet.close()
@@ -228,44 +227,6 @@ class Endpoints:
             fleet.close()
         self._store.remove(endpoint_arn(name))
 
-    def _plan(self, how: Record | None, config: Record, running: Mapping[str, int]) -> guardrails.Plan:
-        """The update that a DeploymentConfig asks for; `ApiError` if AWS would refuse it."""
-        try:
-            plan = guardrails.plan(how, _counts(config), running)
-        except guardrails.RefusedError as refused:
-            raise invalid(str(refused)) from None
-        if missing := [name for name in plan.alarms if alarms.state(name) is None]:
-            raise invalid(f"AutoRollbackConfiguration: the alarm(s) {missing} do not exist.")
-        return plan
-
-    def _retained(self, name: str, config: Record, request: Record) -> Record:
-        """The configuration as an update applies it: what is to be retained comes from what runs."""
-        if not request.get("RetainAllVariantProperties"):
-            return config
-        excluded = {it["VariantPropertyType"] for it in request.get("ExcludeRetainedVariantProperties", [])}
-        service = self._services[name]
-        weights = {fleet.variant.name: fleet.weight for fleet in service.fleets}
-        for variant in config["ProductionVariants"]:
-            if (variant_name := variant["VariantName"]) not in weights:
-                continue
-            if "DesiredInstanceCount" not in excluded:
-                variant["InitialInstanceCount"] = service.running[variant_name]
-            if "DesiredWeight" not in excluded:
-                variant["InitialVariantWeight"] = weights[variant_name]
-        if "DataCaptureConfig" not in excluded:
-            old = models.config(self._store, self._store.get(endpoint_arn(name))["EndpointConfigName"])
-            config["DataCaptureConfig"] = old.get("DataCaptureConfig")
-        return config
-
-    def _config(self, caller: Caller, request: Record) -> Record:
-        """The named configuration, which the caller may use: its key encrypts volumes by a grant of the caller's."""
-        config = models.config(self._store, request["EndpointConfigName"])
-        key = config.get("KmsKeyId", "")
-        if key.startswith("arn:"):
-            for action in ("kms:DescribeKey", "kms:CreateGrant"):
-                caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
-        return config
-
     def _described(self, name: str) -> Record:
         record = self._store.get(endpoint_arn(name), missing=_missing(name))
         return described.endpoint(record, self._services.get(name))
@@ -287,10 +248,6 @@ class Endpoints:
     def _close(self) -> None:
         self._stopped.set()
         self._provision.close()
-
-
-def _counts(config: Record) -> dict[str, int]:
-    return {it["VariantName"]: it["InitialInstanceCount"] for it in config["ProductionVariants"]}
 
 
 def _missing(name: str) -> str:

@@ -60,7 +60,7 @@ class Fleet:
         self._work = tempfile.TemporaryDirectory(prefix="model-", dir=cloud.place.folder / "work")
         try:
             self._fetch(Path(self._work.name))
-        except FleetError:
+        except BaseException:
             self._work.cleanup()
             raise
 

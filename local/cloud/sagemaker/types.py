@@ -139,7 +139,8 @@ def _update_endpoint(silent: bool, arn: str, request: Request, old: Properties) 
         return
     client = request.client("sagemaker")
     running = client.describe_endpoint(EndpointName=_name(arn))
-    if running["EndpointConfigName"] == wanted["EndpointConfigName"]:
+    current = running["EndpointConfigName"], running["EndpointStatus"]
+    if current == (wanted["EndpointConfigName"], "InService"):
         # The stack goes back to what SageMaker has gone back to before. AWS does not say whether it deploys it again.
         return
     client.update_endpoint(**parameters(client, "UpdateEndpoint", {**wanted, "EndpointName": _name(arn)}))

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from local.cloud import guardrails, rollout
+from local.cloud import guardrails, rollout, rollout_status
 from local.cloud.guardrails import RefusedError
 from local.cloud.rollout import Alarmed, Done, End, Failed, Phase, Route, Start, State, Tick
 
@@ -234,6 +234,65 @@ def test_what_comes_after_the_last_bake_stops_nothing(name) -> None:
         update.tell(event)
     assert update.state.phase is Phase.RETIRING
     assert update.end().state.phase is Phase.DONE
+
+
+ON = "capacity of {} instance(s)."
+CANARY_BAKE = "Baking for 300 seconds (WaitIntervalInSeconds) with traffic enabled on canary " + ON.format(1)
+FULL_BAKE = "Baking for 180 seconds (TerminationWaitInSeconds) with traffic enabled on full " + ON.format(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "phase", "number", "new", "old", "active"),
+    [
+        ("canary", Phase.PROVISIONING, 1, ("Creating", "Launching 4 instance(s)."), None, 0),
+        (
+            "canary",
+            Phase.SHIFTING,
+            1,
+            ("ActivatingTraffic", "Activating traffic on canary " + ON.format(1)),
+            None,
+            1,
+        ),
+        ("canary", Phase.BAKING, 1, ("Baking", CANARY_BAKE), None, 1),
+        (
+            "linear",
+            Phase.SHIFTING,
+            2,
+            ("ActivatingTraffic", "Activating traffic on step " + ON.format(2)),
+            None,
+            2,
+        ),
+        ("linear", Phase.BAKING, 4, ("Baking", FULL_BAKE), None, 4),
+        ("rolling", Phase.PROVISIONING, 2, ("Creating", "Launching 1 instance(s)."), None, 1),
+        (
+            "rolling",
+            Phase.SHIFTING,
+            1,
+            ("ActivatingTraffic", "Activating traffic on batch " + ON.format(1)),
+            None,
+            1,
+        ),
+        ("rolling", Phase.RETIRING, 1, None, ("Deleting", "Terminating 1 instance(s)."), 1),
+        ("at once", Phase.RETIRING, 1, None, ("Deleting", "Terminating 4 instance(s)."), 4),
+    ],
+)
+def test_each_phase_is_told_in_the_words_of_aws(name, phase, number, new, old, active) -> None:
+    update = Update(STRATEGIES[name]).until(phase, number)
+    seen = (update.plan, update.state, ALL)
+    told = rollout_status.of_new(*seen), rollout_status.of_old(*seen), rollout_status.active(*seen)
+    assert told == (new, old, active)
+
+
+def test_the_way_back_is_told_too() -> None:
+    update = Update(rolling(1)).until(Phase.BAKING, 3)
+    update.tell(Alarmed("it rang"))
+    seen = (update.plan, update.state, ALL)
+    assert rollout_status.of_old(*seen) == ("Creating", "Launching 2 instance(s).")
+    assert (rollout_status.of_new(*seen), rollout_status.active(*seen)) == (None, 3)
+    update.until(Phase.RETURNING)
+    seen = (update.plan, update.state, ALL)
+    assert rollout_status.of_new(*seen) == ("Deleting", "Terminating 3 instance(s).")
+    assert (rollout_status.of_old(*seen), rollout_status.active(*seen)) == (None, 0)
 
 
 def test_variants_move_together_each_by_its_own_instances() -> None:

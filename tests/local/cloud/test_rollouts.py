@@ -661,7 +661,6 @@ def test_each_state_of_a_deployment_is_an_event_as_documented(
             "Baking",
             "Baking for 30 seconds (WaitIntervalInSeconds) with traffic enabled on canary capacity of 1 instance(s).",
         ),
-        ("Creating", "Launching 0 instance(s)."),
         ("ActivatingTraffic", "Activating traffic on full capacity of 2 instance(s)."),
         (
             "Baking",
