@@ -24,6 +24,7 @@ _UPDATE = (
     *("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainDeploymentConfig"),
     *("RetainAllVariantProperties", "ExcludeRetainedVariantProperties"),
 )
+_DEPLOYMENT = "SageMaker Endpoint Deployment State Change"
 # What may be updated or deleted: all else is under way.
 _SETTLED = {"InService", "UpdateRollbackFailed"}
 
@@ -69,7 +70,11 @@ class Endpoints:
                     f'The variant name(s) "{min(unknown)}" is/are not present within endpoint "{name}".'
                 )
             self._store.change(endpoint_arn(name), {"EndpointStatus": "Updating", "FailureReason": None})
+            for key, count in counts.items():
+                fleets[key].desired = count
         self._tell(name)
+        if counts:
+            self._tell(name, _DEPLOYMENT)
         _in_background(self._rescale, name, weights, {fleets[key]: count for key, count in counts.items()})
 
     def _create(self, caller: Caller, request: Record) -> Record:
@@ -206,7 +211,7 @@ class Endpoints:
                 config, self._provision.images(config), service.deployment.started, service
             )
             self._store.change(endpoint_arn(name), {"PendingDeploymentSummary": summary})
-            self._tell(name, "SageMaker Endpoint Deployment State Change")
+            self._tell(name, _DEPLOYMENT)
 
     def _rescale(self, name: str, weights: Mapping[str, float], counts: Mapping[Fleet, int]) -> None:
         service, reason = self._services[name], None

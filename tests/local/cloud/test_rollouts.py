@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -361,26 +363,44 @@ def test_an_alarm_that_cannot_be_read_takes_the_update_back(
     assert reason[how] in found["FailureReason"]
 
 
-def test_a_server_process_killed_in_any_phase_costs_no_request(
-    rollouts: Rollouts, cloud: Place, endpoint: str
-) -> None:
-    """One of the old fleet while the new one starts, and one of the new fleet in each bake, all under load."""
-    old = servers(cloud)
-    with rollouts.load(endpoint) as load:
-        rollouts.update(endpoint, new := rollouts.serving(5), canary(bake=150, termination=90))
-        rollouts.until(endpoint, "Launching 2 instance(s).")
-        kill(old, 0)
-        rollouts.until(endpoint, "Baking")
-        assert eventually(lambda: len(running := servers(cloud)) == len(old) + 2 and running)
-        everyone = servers(cloud)
-        kill(everyone - old, 1)
-        again = eventually(lambda: servers(cloud) - everyone)
-        rollouts.until(endpoint, "full capacity")
-        kill(again, 0)
-        found = rollouts.settled(endpoint)
+def test_a_server_process_killed_in_any_phase_costs_no_request(rollouts: Rollouts, cloud: Place) -> None:
+    """In each bake one of each fleet that has traffic; of each fleet, another one lives through it all."""
+    before = fleets(cloud).keys()
+    name = rollouts.started(rollouts.serving(2))
+    (old,) = fleets(cloud).keys() - before
+    with rollouts.load(name) as load:
+        rollouts.update(name, new := rollouts.serving(5), canary(bake=150, termination=90))
+        rollouts.until(name, "Launching 2 instance(s).")
+        stays = kill_one(cloud, old)
+        rollouts.until(name, "Baking")
+        (green,) = fleets(cloud).keys() - before - {old}
+        stays |= kill_one(cloud, green)
+        kill_one(cloud, old, stays)
+        rollouts.until(name, "full capacity")
+        kill_one(cloud, green, stays)
+        found = rollouts.settled(name)
     assert load.failed == []
     assert found["EndpointConfigName"] == new
     assert set(load.counted()) == {2.0, 5.0}
+    rollouts.delete(name)
+
+
+def fleets(cloud: Place) -> dict[str, set[int]]:
+    """The process ids of this cloud's model servers, by the directory of the model: one a fleet."""
+    listed = subprocess.run(["ps", "-axwwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    found: dict[str, set[int]] = {}
+    for process, model in re.findall(
+        rf"^ *(\d+) .*--model ({re.escape(str(cloud.folder))}\S+)", listed, re.MULTILINE
+    ):
+        found.setdefault(model, set()).add(int(process))
+    return found
+
+
+def kill_one(cloud: Place, fleet: str, stays: Iterable[int] = ()) -> set[int]:
+    """Kill a process of the fleet, but none that stays; the rest of the fleet."""
+    running = eventually(lambda: fleets(cloud)[fleet].difference(stays))
+    kill(running, 0)
+    return running - {min(running)}
 
 
 def kill(processes: set[int], place: int) -> None:
@@ -486,12 +506,13 @@ def test_scaling_starts_and_drains_instances_and_an_update_keeps_their_number(
     rollouts: Rollouts, cloud: Place, endpoint: str
 ) -> None:
     others = len(servers(cloud)) - 2
+    told = listen(rollouts.client, {"source": ["aws.sagemaker"], "detail": {"EndpointName": [endpoint]}})
     with rollouts.load(endpoint) as load:
         rollouts.scale(endpoint, 3)
         (variant,) = rollouts.settled(endpoint)["ProductionVariants"]
         assert (variant["CurrentInstanceCount"], len(servers(cloud)) - others) == (3, 3)
-        new = rollouts.serving(5)
-        rollouts.update(endpoint, new, canary(), RetainAllVariantProperties=True)
+        assert eventually(lambda: told(until="Scaling out desired instance count to 3."))
+        rollouts.update(endpoint, rollouts.serving(5), canary(), RetainAllVariantProperties=True)
         rollouts.until(endpoint, "canary capacity of 1")
         pending = rollouts.described(endpoint)["PendingDeploymentSummary"]["ProductionVariants"][0]
         assert pending["DesiredInstanceCount"] == 3
