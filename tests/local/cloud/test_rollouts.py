@@ -369,7 +369,7 @@ def test_a_server_process_killed_in_any_phase_costs_no_request(rollouts: Rollout
     name = rollouts.started(rollouts.serving(2))
     (old,) = fleets(cloud).keys() - before
     with rollouts.load(name) as load:
-        rollouts.update(name, new := rollouts.serving(5), canary(bake=150, termination=90))
+        rollouts.update(name, new := rollouts.serving(5), canary(bake=180, termination=90))
         rollouts.until(name, "Launching 2 instance(s).")
         stays = kill_one(cloud, old)
         rollouts.until(name, "Baking")
@@ -397,9 +397,12 @@ def fleets(cloud: Place) -> dict[str, set[int]]:
 
 
 def kill_one(cloud: Place, fleet: str, stays: Iterable[int] = ()) -> set[int]:
-    """Kill a process of the fleet, but none that stays; the rest of the fleet."""
+    """Kill a process of the fleet, but none that stays, and wait until another one starts; the rest of the fleet."""
     running = eventually(lambda: fleets(cloud)[fleet].difference(stays))
     kill(running, 0)
+    assert eventually(
+        lambda: fleets(cloud)[fleet] - running - set(stays)
+    )  # one at a time: there is one retry
     return running - {min(running)}
 
 
