@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import http.client
 import threading
@@ -15,7 +14,6 @@ from local import endpoint
 # "How containers should respond to inference requests": a container answers within 60 seconds.
 SECONDS_TO_ANSWER = 60.0
 PING_SECONDS = 1.0  # AWS does not say how often it asks
-_PAUSE_SECONDS = 0.1  # before one that ended is started again
 _CONNECTIONS = 24  # to one instance; the model server takes 32
 
 Serve = Callable[[], AbstractContextManager[endpoint.Endpoint]]
@@ -117,31 +115,26 @@ class Instance:
                     self._port, self.lost, self.healthy = int(served.url.rsplit(":", 1)[1]), None, True
                     if not self._first.done():
                         self._first.set_result(None)
-                    try:
-                        self._watch(served)
-                    finally:
-                        self.healthy = False
-            except (
-                endpoint.EndpointError
-            ) as error:  # it did not start; one that cannot is not started all the time
+                    self._watch(served)
+                    self.healthy = False
+            except Exception as error:  # noqa: BLE001 - it did not start, for whatever reason
                 self.lost = str(error)
                 if not self._first.done():
                     self._first.set_exception(error)
                     return
-                self._ending.wait(PING_SECONDS)
-            except Exception as error:  # noqa: BLE001 - whatever ended it, another one is started
-                if not self._first.done():
-                    self._first.set_exception(error)
-                    return
-                self._ending.wait(_PAUSE_SECONDS)
+                self._ending.wait(PING_SECONDS)  # one that cannot start is not started all the time
 
     def _watch(self, served: endpoint.Endpoint) -> None:
+        """Ask it until it is to end, or does not answer."""
         while True:
             self._look.wait(PING_SECONDS)
             self._look.clear()
             if self._ending.is_set():
                 return
-            # A model that fails is no server that fails: AWS's server goes on answering its ping.
-            with contextlib.suppress(endpoint.EndpointError):
+            try:
                 served.ping()
+            except endpoint.EndpointError:
+                pass  # a model that fails is no server that fails: AWS's server goes on answering its ping
+            except (OSError, http.client.HTTPException):
+                return
             self.healthy = True
