@@ -319,7 +319,7 @@ def test_an_alarm_that_rings_already_lets_no_request_reach_the_new_model(
     rollouts: Rollouts, endpoint: str
 ) -> None:
     old = rollouts.described(endpoint)["EndpointConfigName"]
-    alarm = rollouts.alarm(endpoint, "breaching")
+    alarm = rollouts.alarm(endpoint, "breaching", "NeverPublished")
     assert eventually(lambda: rollouts.state(alarm) == "ALARM")
     with rollouts.load(endpoint) as load:
         rollouts.update(endpoint, rollouts.serving(5), canary(), alarm)
@@ -789,7 +789,7 @@ def test_told_of_a_rollback_cloudformation_goes_back_too_and_its_events_carry_th
 ) -> None:
     stack = Stack(rollouts)
     told = listen(client, {"source": ["aws.cloudformation"]})
-    alarm = rollouts.alarm(stack.name, "breaching")
+    alarm = rollouts.alarm(stack.name, "breaching", "NeverPublished")
     how = canary() | {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]}}
     stack(2, how, "first")
     before = rollouts.described(stack.name)
