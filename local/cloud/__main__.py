@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.cloud import lifecycle
-from local.cloud.place import PORT, ROOT, Place
+from local.cloud.place import PORT, ROLLBACKS, ROOT, Place
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,11 +23,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--factor", type=float, default=60.0, help="of up: how much faster time runs than on AWS"
     )
+    parser.add_argument(
+        "--rollback",
+        choices=ROLLBACKS,
+        default="told",
+        help="of up: whether CloudFormation is told when SageMaker rolls an endpoint back, or takes it for a success",
+    )
     arguments = parser.parse_args(argv)
     folder = arguments.folder.resolve()
     try:
         if arguments.command == "up":
-            _up(Place(folder, arguments.port, arguments.factor))
+            _up(Place(folder, arguments.port, arguments.factor, arguments.rollback))
         elif arguments.command == "down":
             _down(Place(folder))
         else:

@@ -18,6 +18,9 @@ from local.cloud.place import ACCOUNT, REGION
 
 EVERY_SECONDS = 60
 
+# When each alarm last went off, in seconds of the epoch: whoever looks now and then must not miss one that came back.
+_rang: dict[str, float] = {}
+
 
 def install(cloud: Cloud) -> None:
     """Judge in a loop of our own, and let every change of state be an event."""
@@ -27,6 +30,22 @@ def install(cloud: Cloud) -> None:
     stopped = threading.Event()
     cloud.closing.callback(stopped.set)
     threading.Thread(target=_loop, args=(stopped,), name="alarms", daemon=True).start()
+
+
+def arn(name: str) -> str:
+    """The ARN of an alarm."""
+    return f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{name}"
+
+
+def state(name: str) -> str | None:
+    """The state of an alarm, None if there is none of that name."""
+    alarm = seams.cloudwatch._alarms.get_scoped(ACCOUNT, REGION, name)
+    return None if alarm is None else str(alarm["StateValue"])
+
+
+def rang(name: str, since: float) -> bool:
+    """Whether an alarm is in ALARM, or was since a moment (seconds of the epoch)."""
+    return state(name) == "ALARM" or _rang.get(name, 0.0) >= since
 
 
 def _loop(stopped: threading.Event) -> None:
@@ -106,6 +125,8 @@ def _history(original: Callable[..., None]) -> Callable[..., None]:
         alarm = seams.cloudwatch._alarms.get(name)
         if alarm is None or old == new:  # composite, or only configured
             return
+        if new == "ALARM":
+            _rang[name] = time.time()
         at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "+0000")
         detail = {
             "alarmName": name,

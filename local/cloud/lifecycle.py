@@ -81,7 +81,7 @@ def _start(place: Place, starter: int | None) -> int:
         "--port",
         str(place.port),
     ]
-    command += ["--factor", str(place.factor), "--python", sys.executable]
+    command += ["--factor", str(place.factor), "--rollback", place.rollback, "--python", sys.executable]
     if starter is not None:
         command.append("--end-with-input")
     with place.log.open("wb") as log:
@@ -178,7 +178,9 @@ def _empty(place: Place) -> None:
         raise CloudError(
             f"{place.folder} is neither empty nor a cloud's. Empty it, or name another --folder."
         )
-    _settings(place.folder).write_text(json.dumps({"port": place.port, "factor": place.factor}))
+    _settings(place.folder).write_text(
+        json.dumps({"port": place.port, "factor": place.factor, "rollback": place.rollback})
+    )
     (place.folder / ".gitignore").write_text("*\n")
     for name in ("home", "tmp", "state", "s3", "work"):
         shutil.rmtree(place.folder / name, ignore_errors=True)

@@ -8,11 +8,13 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, REGION = "000000000000", "us-east-1"
 PORT = 4566
+Rollback = Literal["told", "silent"]
+ROLLBACKS = get_args(Rollback)
 ROOT_KEYS = ("test", "test", None)  # the cloud takes them from anybody
 _making = threading.Lock()
 
@@ -21,12 +23,15 @@ _making = threading.Lock()
 class Place:
     """One cloud: everything it writes lies under `folder`, and it listens on 127.0.0.1:`port` only.
 
-    `factor` scales time: a wait of ten minutes takes 600 / factor seconds (see `local.cloud.clock`).
+    `factor` scales time: a wait of ten minutes takes 600 / factor seconds (see `local.cloud.clock`). `rollback` says
+    whether CloudFormation is told when SageMaker rolls an endpoint back, or believes that its update succeeded: both
+    happen on AWS.
     """
 
     folder: Path
     port: int = PORT
     factor: float = 60.0
+    rollback: Rollback = "told"
 
     @property
     def url(self) -> str:
@@ -54,11 +59,11 @@ class Place:
         return self.folder / "server.log"
 
     @classmethod
-    def on_free_port(cls, folder: Path, factor: float = 60.0) -> Self:
+    def on_free_port(cls, folder: Path, factor: float = 60.0, rollback: Rollback = "told") -> Self:
         """A place on a port of 127.0.0.1 that nobody listens on."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            return cls(folder, probe.getsockname()[1], factor)
+            return cls(folder, probe.getsockname()[1], factor, rollback)
 
     def client(self, service: str, keys: tuple[str, str, str | None] = ROOT_KEYS, config: Any = None) -> Any:
         """A boto3 client of this cloud: the root user's, or of access key id, secret and token."""

@@ -17,7 +17,7 @@ from asyncio import constants as asyncio_constants
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from local.cloud.place import ACCOUNT, PORT, REGION, Place
+from local.cloud.place import ACCOUNT, PORT, REGION, ROLLBACKS, Place
 
 
 def settings(place: Place) -> dict[str, str]:
@@ -117,10 +117,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--factor", type=float, default=60.0)
+    parser.add_argument("--rollback", choices=ROLLBACKS, default="told")
     parser.add_argument("--python", type=Path, required=True, help="the interpreter that runs jobs (.venv)")
     parser.add_argument("--end-with-input", action="store_true", help="end when standard input does")
     arguments = parser.parse_args(argv)
-    place = Place(arguments.folder.resolve(), arguments.port, arguments.factor)
+    place = Place(arguments.folder.resolve(), arguments.port, arguments.factor, arguments.rollback)
     wanted = settings(place)
     os.environ.clear()
     os.environ.update(wanted)

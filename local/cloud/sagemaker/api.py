@@ -38,7 +38,7 @@ def install(cloud: Cloud) -> None:
     api = seams.app.SERVICE_HANDLERS["sagemaker"]
     seams.service("sagemaker", "SageMaker", _by_path(api, Runtime(endpoints)))
     protocol.OPERATIONS["sagemaker-runtime"] = ["InvokeEndpoint"]
-    types.register()
+    types.register(silent=cloud.place.rollback == "silent")
     seams.tagging._COLLECTORS["sagemaker"] = records.tagged
     seams.tagging._RESOURCE_TAG_COLLECTORS["sagemaker"] = records.tagged
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local.cloud import events
 from local.cloud.extensions import Cloud
-from local.cloud.place import REGION
-from local.cloud.protocol import ApiError, Caller, Operation, arn
-from local.cloud.sagemaker import models
-from local.cloud.sagemaker.capture import Capture
-from local.cloud.sagemaker.fleet import Fleet, FleetError, Variant
+from local.cloud.protocol import Caller, Operation, arn
+from local.cloud.rollout import Phase
+from local.cloud.sagemaker import described, models, requested
+from local.cloud.sagemaker.deployment import Deployment, Service
+from local.cloud.sagemaker.fleet import Fleet, FleetError
+from local.cloud.sagemaker.provision import Provision
+from local.cloud.sagemaker.router import Routing
 from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, now, page
 
 _CREATE = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "Tags")
@@ -22,7 +24,9 @@ _UPDATE = (
     *("EndpointName", "EndpointConfigName", "DeploymentConfig", "RetainDeploymentConfig"),
     *("RetainAllVariantProperties", "ExcludeRetainedVariantProperties"),
 )
-_EVENT_STATUS = {"InService": "IN_SERVICE"}
+_DEPLOYMENT = "SageMaker Endpoint Deployment State Change"
+# What may be updated or deleted: all else is under way.
+_SETTLED = {"InService", "UpdateRollbackFailed"}
 
 
 def endpoint_arn(name: str) -> str:
@@ -31,11 +35,13 @@ def endpoint_arn(name: str) -> str:
 
 
 class Endpoints:
-    """The API's part for endpoints, and the fleets that answer for each."""
+    """The API's part for endpoints, and the services that answer for each."""
 
     def __init__(self, cloud: Cloud, store: Store) -> None:
         self._cloud, self._store = cloud, store
-        self._fleets: dict[str, list[Fleet]] = {}
+        self._services: dict[str, Service] = {}
+        self._provision = Provision(cloud, store)
+        self._stopped = threading.Event()
         cloud.closing.callback(self._close)
 
     def operations(self) -> dict[str, Operation]:
@@ -45,12 +51,31 @@ class Endpoints:
             "DescribeEndpoint": self._describe,
             "ListEndpoints": self._list,
             "UpdateEndpoint": self._update,
+            "UpdateEndpointWeightsAndCapacities": self._update_weights,
             "DeleteEndpoint": self._delete,
         }
 
-    def fleets(self, name: str) -> Sequence[Fleet]:
-        """What answers now: the traffic is shared by their weights. Empty if the endpoint is not in service."""
-        return self._fleets.get(name, ())
+    def routing(self, name: str) -> Routing:
+        """Who answers now, and with which share of the traffic. Empty if the endpoint is not in service."""
+        service = self._services.get(name)
+        return service.routing if service else ()
+
+    def change(self, name: str, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        """Give variants other weights and numbers of instances, in the background; `ApiError` if an update is under way."""
+        with self._store.lock:
+            self._settled(name, {"InService"})
+            fleets = {fleet.variant.name: fleet for fleet in self._services[name].fleets}
+            if unknown := (weights.keys() | counts.keys()) - fleets.keys():
+                raise invalid(
+                    f'The variant name(s) "{min(unknown)}" is/are not present within endpoint "{name}".'
+                )
+            self._store.change(endpoint_arn(name), {"EndpointStatus": "Updating", "FailureReason": None})
+            for key, count in counts.items():
+                fleets[key].desired = count
+        self._tell(name)
+        if counts:
+            self._tell(name, _DEPLOYMENT)
+        _in_background(self._rescale, name, weights, {fleets[key]: count for key, count in counts.items()})
 
     def _create(self, caller: Caller, request: Record) -> Record:
         name = request["EndpointName"]
@@ -58,13 +83,15 @@ class Endpoints:
         authorize_create(caller, "CreateEndpoint", resource, tags)
         caller.authorize("sagemaker:CreateEndpoint", models.config_arn(request["EndpointConfigName"]))
         _only(request, _CREATE)
-        config = self._config(caller, request)
+        config = requested.config(self._store, caller, request["EndpointConfigName"])
+        requested.plan(request.get("DeploymentConfig"), config, requested.counts(config))
         record = {
             "EndpointName": name,
             "EndpointArn": resource,
             "EndpointConfigName": request["EndpointConfigName"],
             "EndpointStatus": "Creating",
             "LastModifiedTime": now(),
+            "PendingDeploymentSummary": described.pending(config, self._provision.images(config), now()),
         }
         if "DeploymentConfig" in request:
             record["LastDeploymentConfig"] = request["DeploymentConfig"]
@@ -98,162 +125,143 @@ class Endpoints:
         caller.authorize("sagemaker:UpdateEndpoint", resource)
         caller.authorize("sagemaker:UpdateEndpoint", models.config_arn(request["EndpointConfigName"]))
         _only(request, _UPDATE)
-        config = self._config(caller, request)
+        config = requested.config(self._store, caller, request["EndpointConfigName"])
         with self._store.lock:
-            self._settled(name, {"InService"})
-            wanted = self._retained(name, config, request)
-            changes: Record = {"EndpointStatus": "Updating", "FailureReason": None}
-            if not request.get("RetainDeploymentConfig"):
-                changes["LastDeploymentConfig"] = request.get("DeploymentConfig")
-            self._store.change(resource, changes)
+            record = self._settled(name, _SETTLED)
+            service = self._services[name]
+            wanted = requested.retained(self._store, record, service, config, request)
+            how = request.get("DeploymentConfig")
+            if request.get("RetainDeploymentConfig"):
+                how = record.get("LastDeploymentConfig")
+            deployment = Deployment(
+                service,
+                requested.plan(how, wanted, service.running),
+                make=functools.partial(self._provision.make, name, wanted),
+                changed=functools.partial(self._progressed, name, wanted),
+                stopped=self._stopped,
+            )
+            service.deployment = deployment
+            self._store.change(
+                resource,
+                {"EndpointStatus": "Updating", "FailureReason": None, "LastDeploymentConfig": how},
+            )
         self._tell(name)
-        _in_background(self._replace, name, wanted)
+        _in_background(self._deploy, name, deployment, wanted)
         return {"EndpointArn": resource}
+
+    def _update_weights(self, caller: Caller, request: Record) -> Record:
+        name, desired = request["EndpointName"], request["DesiredWeightsAndCapacities"]
+        caller.authorize("sagemaker:UpdateEndpointWeightsAndCapacities", endpoint_arn(name))
+        for index, variant in enumerate(desired, 1):
+            _only(variant, ("VariantName", "DesiredWeight", "DesiredInstanceCount"), f"[{index}].")
+        weights = {it["VariantName"]: it["DesiredWeight"] for it in desired if "DesiredWeight" in it}
+        counts = {
+            it["VariantName"]: it["DesiredInstanceCount"] for it in desired if "DesiredInstanceCount" in it
+        }
+        if len(counts) > 1:
+            raise invalid("The capacity of one variant can be updated at a time.")
+        for count in counts.values():
+            if count < 1:
+                raise invalid("DesiredInstanceCount must be at least 1.")
+            models.check_instances(count, "DesiredInstanceCount")
+        self.change(name, weights, counts)
+        return {"EndpointArn": endpoint_arn(name)}
 
     def _delete(self, caller: Caller, request: Record) -> None:
         name = request["EndpointName"]
         caller.authorize("sagemaker:DeleteEndpoint", endpoint_arn(name))
         with self._store.lock:
-            self._settled(name, {"InService", "Failed"})
+            self._settled(name, {*_SETTLED, "Failed"})
             self._store.change(endpoint_arn(name), {"EndpointStatus": "Deleting"})
         self._tell(name)
         _in_background(self._take_down, name)
 
     def _bring_up(self, name: str, config: Record) -> None:
+        fleets: list[Fleet] = []
         try:
-            fleets = self._start(name, config)
+            fleets = self._provision.make(name, config)
+            for fleet in fleets:
+                fleet.scale(requested.counts(config)[fleet.variant.name])
         except FleetError as error:
-            self._became(name, "Failed", FailureReason=str(error))
+            for fleet in fleets:
+                fleet.close()
+            self._became(name, "Failed", FailureReason=str(error), PendingDeploymentSummary=None)
             return
-        self._fleets[name] = fleets
-        self._became(name, "InService")
+        self._services[name] = Service(fleets)
+        self._became(name, "InService", PendingDeploymentSummary=None)
 
-    def _replace(self, name: str, config: Record) -> None:
-        """Blue/green, all at once: the new fleets take the traffic only when they are healthy."""
-        try:
-            fleets = self._start(name, config)
-        except FleetError as error:
-            self._became(name, "InService", FailureReason=str(error))
+    def _deploy(self, name: str, deployment: Deployment, config: Record) -> None:
+        state = deployment.run()
+        if state is None:
             return
-        old, self._fleets[name] = self._fleets[name], fleets
-        for fleet in old:
-            fleet.close()
-        self._became(name, "InService", EndpointConfigName=config["EndpointConfigName"])
+        service = self._services[name]
+        service.deployment = None
+        told = self._cloud.place.rollback == "told" or state.phase is not Phase.ROLLED_BACK
+        values: Record = {"FailureReason": state.reason or None if told else None}
+        if state.phase is Phase.DONE:
+            values["EndpointConfigName"] = config["EndpointConfigName"]
+        status = "UpdateRollbackFailed" if state.phase is Phase.STUCK else "InService"
+        self._became(name, status, PendingDeploymentSummary=None, **values)
+
+    def _progressed(self, name: str, config: Record) -> None:
+        """A deployment reached its next state: DescribeEndpoint shows it, and an event tells it."""
+        service = self._services[name]
+        if service.deployment:
+            summary = described.pending(
+                config, self._provision.images(config), service.deployment.started, service
+            )
+            self._store.change(endpoint_arn(name), {"PendingDeploymentSummary": summary})
+            self._tell(name, _DEPLOYMENT)
+
+    def _rescale(self, name: str, weights: Mapping[str, float], counts: Mapping[Fleet, int]) -> None:
+        service, reason = self._services[name], None
+        try:
+            for fleet, count in counts.items():
+                fleet.scale(count)
+            for fleet in service.fleets:
+                fleet.weight = weights.get(fleet.variant.name, fleet.weight)
+            service.rebalance()
+        except FleetError as error:
+            reason = str(error)
+            self._became(name, "RollingBack")
+        self._became(name, "InService", FailureReason=reason)
 
     def _take_down(self, name: str) -> None:
-        for fleet in self._fleets.pop(name, []):
+        service = self._services.pop(name, None)
+        for fleet in service.fleets if service else []:
             fleet.close()
         self._store.remove(endpoint_arn(name))
 
-    def _start(self, name: str, config: Record) -> list[Fleet]:
-        started: list[Fleet] = []
-        try:
-            for variant in config["ProductionVariants"]:
-                fleet = self._fleet(name, variant, config.get("DataCaptureConfig"))
-                started.append(fleet)
-        except BaseException as error:
-            for fleet in started:
-                fleet.close()
-            if isinstance(error, FleetError | ApiError):
-                raise FleetError(str(error)) from None
-            traceback.print_exc()
-            raise FleetError(
-                "Request to service failed. If failure persists after retry, contact support."
-            ) from error
-        return started
-
-    def _fleet(self, name: str, variant: Mapping[str, Any], capture: Record | None) -> Fleet:
-        runnable = models.runnable(self._store, models.model(self._store, variant["ModelName"]))
-        wanted = Variant(name, variant["VariantName"], variant["InitialInstanceCount"], runnable)
-        fleet = Fleet(self._cloud, wanted, variant.get("InitialVariantWeight", 1.0))
-        if capture and capture.get("EnableCapture", True):
-            s3 = fleet.session.client("s3", self._cloud.place)
-            fleet.capture = Capture(capture, s3, name, wanted.name)
-        return fleet
-
-    def _retained(self, name: str, config: Record, request: Record) -> Record:
-        """The configuration as an update applies it: what is to be retained comes from what runs."""
-        if not request.get("RetainAllVariantProperties"):
-            return config
-        excluded = {it["VariantPropertyType"] for it in request.get("ExcludeRetainedVariantProperties", [])}
-        running = {fleet.variant.name: fleet for fleet in self._fleets[name]}
-        for variant in config["ProductionVariants"]:
-            if (fleet := running.get(variant["VariantName"])) is None:
-                continue
-            if "DesiredInstanceCount" not in excluded:
-                variant["InitialInstanceCount"] = fleet.variant.instances
-            if "DesiredWeight" not in excluded:
-                variant["InitialVariantWeight"] = fleet.weight
-        if "DataCaptureConfig" not in excluded:
-            old = models.config(self._store, self._store.get(endpoint_arn(name))["EndpointConfigName"])
-            config["DataCaptureConfig"] = old.get("DataCaptureConfig")
-        return config
-
-    def _config(self, caller: Caller, request: Record) -> Record:
-        """The named configuration, which the caller may use: its key encrypts volumes by a grant of the caller's."""
-        config = models.config(self._store, request["EndpointConfigName"])
-        key = config.get("KmsKeyId", "")
-        if key.startswith("arn:"):
-            for action in ("kms:DescribeKey", "kms:CreateGrant"):
-                caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
-        return config
-
     def _described(self, name: str) -> Record:
         record = self._store.get(endpoint_arn(name), missing=_missing(name))
-        if fleets := self.fleets(name):
-            record["ProductionVariants"] = [_summary(fleet) for fleet in fleets]
-            capture = next((fleet.capture for fleet in fleets if fleet.capture), None)
-            if capture:
-                record["DataCaptureConfig"] = capture.described
-        return record
+        return described.endpoint(record, self._services.get(name))
 
-    def _settled(self, name: str, allowed: set[str]) -> None:
+    def _settled(self, name: str, allowed: set[str]) -> Record:
         record = self._store.get(endpoint_arn(name), missing=_missing(name))
         if record["EndpointStatus"] not in allowed:
             raise invalid(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+        return record
 
     def _became(self, name: str, status: str, **values: Any) -> None:
         self._store.change(endpoint_arn(name), {"EndpointStatus": status, **values})
         self._tell(name)
 
-    def _tell(self, name: str) -> None:
-        """The event "SageMaker Endpoint State Change", in the shape of the SageMaker Developer Guide."""
-        record = self._described(name)
-        record["EndpointStatus"] = _EVENT_STATUS.get(
-            record["EndpointStatus"], record["EndpointStatus"].upper()
-        )
-        for time in ("CreationTime", "LastModifiedTime"):
-            record[time] = int(record[time].timestamp() * 1000)
-        record["Tags"] = self._store.tags(endpoint_arn(name))
-        record.pop("DataCaptureConfig", None)
-        events.emit("aws.sagemaker", "SageMaker Endpoint State Change", record, [record["EndpointArn"]])
+    def _tell(self, name: str, kind: str = "SageMaker Endpoint State Change") -> None:
+        record = described.event(self._described(name), self._store.tags(endpoint_arn(name)))
+        events.emit("aws.sagemaker", kind, record, [record["EndpointArn"]])
 
     def _close(self) -> None:
-        while self._fleets:
-            for fleet in self._fleets.popitem()[1]:
-                fleet.abandon()
+        self._stopped.set()
+        self._provision.close()
 
 
 def _missing(name: str) -> str:
     return f'Could not find endpoint "{endpoint_arn(name)}".'
 
 
-def _summary(fleet: Fleet) -> Record:
-    variant = fleet.variant
-    image = {"SpecifiedImage": variant.runnable.image, "ResolvedImage": variant.runnable.image}
-    return {
-        "VariantName": variant.name,
-        "DeployedImages": [image],
-        "CurrentWeight": fleet.weight,
-        "DesiredWeight": fleet.weight,
-        "CurrentInstanceCount": variant.instances,
-        "DesiredInstanceCount": variant.instances,
-    }
-
-
-def _only(request: Record, known: Sequence[str]) -> None:
+def _only(request: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
     if unknown := set(request) - set(known):
-        raise invalid(f"{min(unknown)} is unsupported in the embedded cloud.")
+        raise invalid(f"{where}{min(unknown)} is unsupported in the embedded cloud.")
 
 
 def _in_background(work: Callable[..., None], *arguments: object) -> None:

@@ -1,17 +1,14 @@
-"""The processes that answer for one variant of an endpoint: started from a model's archive, kept, ended with the fleet."""
+"""The processes that answer for one variant of an endpoint: started from a model's archive, scaled, drained, ended."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import http.client
-import itertools
+import random
 import tarfile
 import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,14 +18,10 @@ from local import endpoint
 from local.cloud import logs, roles
 from local.cloud.extensions import Cloud
 from local.cloud.sagemaker.capture import Capture
+from local.cloud.sagemaker.instance import SECONDS_TO_ANSWER, Instance
 from local.cloud.sagemaker.models import Runnable
 from local.runner import storage
 from pipeline import archive
-
-# "How containers should respond to inference requests": a container answers within 60 seconds.
-SECONDS_TO_ANSWER = 60.0
-PING_SECONDS = 1.0  # AWS does not say how often it asks
-_CONNECTIONS = 24  # to one instance; the model server takes 32
 
 
 class FleetError(Exception):
@@ -36,69 +29,165 @@ class FleetError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What the container answered: anything but 2xx is a model error."""
-
-    status: int
-    content_type: str
-    attributes: str | None
-    body: bytes
-
-
-@dataclasses.dataclass(frozen=True)
 class Variant:
-    """One variant as it shall run."""
+    """One variant as it shall run: of which endpoint, by which configuration."""
 
     endpoint: str
+    config: str
     name: str
-    instances: int
     runnable: Runnable
 
 
 class Fleet:
-    """As many model servers as the variant has instances, and its share of the traffic: `weight`."""
+    """The model servers of one variant, one an instance; `weight` is the variant's in its endpoint's traffic."""
 
     def __init__(self, cloud: Cloud, variant: Variant, weight: float) -> None:
-        """Start every instance and wait until it passes its health check; `FleetError` leaves none running."""
+        """Fetch the model; `scale` starts instances. `FleetError` if role or archive cannot be used."""
         self.variant, self.weight = variant, weight
         self.capture: Capture | None = None
+        self.desired = 0
         try:
             self.session = roles.assume(variant.runnable.role, "sagemaker", "SageMaker")
         except roles.AccessDeniedError as error:
             raise FleetError(str(error)) from None
         self._cloud = cloud
-        self._outputs: list[logs.Stream] = []
+        self._instances: list[Instance] = []
+        self._outputs: dict[Instance, logs.Stream] = {}  # of all that is started and not yet ended
+        self._active: int | None = None
+        self._change = threading.Condition()
+        self._scaling = threading.Lock()
         self._abandoned = threading.Event()
-        with contextlib.ExitStack() as started:
-            work = cloud.place.folder / "work"
-            folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="model-", dir=work)))
-            self._fetch(folder)
-            self._instances = [self._start(started, folder) for _ in range(variant.instances)]
-            self._turns = itertools.count()
-            self._ending = started.pop_all()
+        self._work = tempfile.TemporaryDirectory(prefix="model-", dir=cloud.place.folder / "work")
+        try:
+            self._fetch(Path(self._work.name))
+        except BaseException:
+            self._work.cleanup()
+            raise
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer of the next healthy instance; `TimeoutError` or another `OSError` if there is none."""
-        healthy = [instance for instance in self._instances if instance.healthy] or self._instances
-        return healthy[next(self._turns) % len(healthy)].post(body, headers)
+    @property
+    def capacity(self) -> int:
+        """How many instances run."""
+        return len(self._instances)
+
+    @property
+    def lost(self) -> str | None:
+        """Why an instance could not be started again, if that is so."""
+        return next((instance.lost for instance in list(self._instances) if instance.lost), None)
+
+    @property
+    def log_group(self) -> str:
+        """Where the containers' output lands."""
+        return f"/aws/sagemaker/Endpoints/{self.variant.endpoint}"
+
+    def scale(self, instances: int) -> None:
+        """Start or end instances until so many run, and return when they are healthy, or gone.
+
+        `FleetError` if they do not start: then as many run as before. Who ends answers first what it was asked.
+        """
+        with self._scaling:
+            self.desired = instances
+            try:
+                if instances > self.capacity:
+                    self._grow(instances - self.capacity)
+                else:
+                    self._shrink(instances)
+            finally:
+                self.desired = self.capacity
+
+    def activate(self, instances: int | None) -> None:
+        """Let only so many of the instances have traffic; None lets all."""
+        self._active = instances
+
+    def take(self, tried: Instance | None = None) -> Instance | None:
+        """A healthy instance with the fewest requests in flight, not the one already tried; `leave` gives it back."""
+        with self._change:
+            ready = [it for it in self._instances[: self._active] if it.healthy and it is not tried]
+            if not ready:
+                return None
+            chosen = min(ready, key=lambda it: (it.in_flight, random.random()))  # noqa: S311 - of equal ones any
+            chosen.in_flight += 1
+            return chosen
+
+    def leave(self, instance: Instance) -> None:
+        """The request of `take` is over."""
+        with self._change:
+            instance.in_flight -= 1
+            self._change.notify_all()
 
     def close(self) -> None:
         """End every process; requests in flight are answered first, and what was captured is written."""
-        self._ending.close()
-        for output in self._outputs:
-            output.close()
+        self.scale(0)
+        self._work.cleanup()
         if self.capture:
             self.capture.flush()
 
     def abandon(self) -> None:
         """End every process when the cloud ends: nobody takes logs and captures any more."""
         self._abandoned.set()
-        self._ending.close()
+        ending = list(self._outputs)
+        for instance in ending:
+            instance.end()
+        for instance in ending:
+            instance.join()
+        self._work.cleanup()
 
-    @property
-    def log_group(self) -> str:
-        """Where the containers' output lands."""
-        return f"/aws/sagemaker/Endpoints/{self.variant.endpoint}"
+    def _grow(self, number: int) -> None:
+        """All at once: a server takes a second to start."""
+        started = [self._launch() for _ in range(number)]
+        failed: list[Exception] = []
+        for instance in started:
+            try:
+                instance.wait()
+            except Exception as error:  # noqa: BLE001 - raised below, when all are ended
+                self._outputs[instance].write(str(error))
+                failed.append(error)
+        if failed:
+            self._end(started)
+            if not isinstance(failed[0], endpoint.EndpointError):
+                raise failed[0]
+            raise FleetError(
+                f"The primary container for production variant {self.variant.name} did not pass the ping health check. "
+                "Please check CloudWatch logs for this endpoint."
+            )
+        with self._change:
+            self._instances += started
+
+    def _shrink(self, instances: int) -> None:
+        with self._change:
+            ending, self._instances = self._instances[instances:], self._instances[:instances]
+            deadline = time.monotonic() + SECONDS_TO_ANSWER
+            while any(it.in_flight for it in ending) and (left := deadline - time.monotonic()) > 0:
+                self._change.wait(left)
+        self._end(ending)
+
+    def _end(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            instance.end()
+        for instance in instances:
+            instance.join()
+            self._outputs.pop(instance).close()
+
+    def _launch(self) -> Instance:
+        runnable, name = self.variant.runnable, f"{self.variant.name}/i-{uuid.uuid4().hex[:17]}"
+        output = logs.Stream(self.session, self._cloud.place, self.log_group, name)
+        # An isolated container gets no credentials ("Network Isolation").
+        credentials = (
+            {} if runnable.isolated else self._cloud.place.environment() | self.session.environment()
+        )
+
+        def serve() -> AbstractContextManager[endpoint.Endpoint]:
+            if self._abandoned.is_set():
+                raise endpoint.EndpointError("The cloud ends.")
+            return endpoint.start(
+                Path(self._work.name),
+                environment={**credentials, **runnable.environment},
+                python=self._cloud.python,
+                on_line=lambda line: None if self._abandoned.is_set() else output.write(line),
+            )
+
+        instance = Instance(serve)
+        self._outputs[instance] = output
+        return instance
 
     def _fetch(self, folder: Path) -> None:
         url = self.variant.runnable.data
@@ -120,109 +209,3 @@ class Fleet:
                     f'Failed to extract model data archive from URL "{url}". Please ensure that the object located at '
                     "the URL is a valid tar.gz archive."
                 ) from None
-
-    def _start(self, started: contextlib.ExitStack, folder: Path) -> _Instance:
-        runnable, name = self.variant.runnable, f"{self.variant.name}/i-{uuid.uuid4().hex[:17]}"
-        output = logs.Stream(self.session, self._cloud.place, self.log_group, name)
-        self._outputs.append(output)
-        # An isolated container gets no credentials ("Network Isolation").
-        credentials = (
-            {} if runnable.isolated else self._cloud.place.environment() | self.session.environment()
-        )
-
-        def serve() -> AbstractContextManager[endpoint.Endpoint]:
-            return endpoint.start(
-                folder,
-                environment={**credentials, **runnable.environment},
-                python=self._cloud.python,
-                on_line=lambda line: None if self._abandoned.is_set() else output.write(line),
-            )
-
-        try:
-            instance = _Instance(serve)
-        except endpoint.EndpointError as error:
-            output.write(str(error))
-            output.close()
-            raise FleetError(
-                f"The primary container for production variant {self.variant.name} did not pass the ping health check. "
-                "Please check CloudWatch logs for this endpoint."
-            ) from None
-        started.callback(instance.close)
-        return instance
-
-
-class _Instance:
-    """One model server, and a client of it for many threads: a connection is used by one at a time, and kept.
-
-    A server that does not answer its ping any more is ended, and another one started in its place.
-    """
-
-    def __init__(self, serve: Callable[[], AbstractContextManager[endpoint.Endpoint]]) -> None:
-        self.healthy = False
-        self._port = 0
-        self._idle: list[http.client.HTTPConnection] = []
-        self._slots = threading.BoundedSemaphore(_CONNECTIONS)
-        self._ending = threading.Event()
-        first: Future[None] = Future()
-        self._keeper = threading.Thread(target=self._keep, args=(serve, first), daemon=True, name="instance")
-        self._keeper.start()
-        first.result()
-
-    def _keep(
-        self, serve: Callable[[], AbstractContextManager[endpoint.Endpoint]], first: Future[None]
-    ) -> None:
-        while not self._ending.is_set():
-            try:
-                with serve() as served:
-                    self._port, self.healthy = int(served.url.rsplit(":", 1)[1]), True
-                    if not first.done():
-                        first.set_result(None)
-                    while not self._ending.wait(PING_SECONDS):
-                        # A model that fails is no server that fails: AWS's server goes on answering its ping.
-                        with contextlib.suppress(endpoint.EndpointError):
-                            served.ping()
-            except Exception as error:  # noqa: BLE001 - whatever ended it, another one is started
-                self.healthy = False
-                if not first.done():
-                    first.set_exception(error)
-                    return
-                self._ending.wait(PING_SECONDS)  # one that cannot start is not started all the time
-
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        with self._slots:
-            while True:
-                try:
-                    connection, fresh = self._idle.pop(), False
-                except IndexError:
-                    connection, fresh = self._connect(), True
-                try:
-                    answer = self._exchange(connection, body, headers)
-                except (OSError, http.client.HTTPException) as error:
-                    connection.close()
-                    if isinstance(error, TimeoutError):
-                        raise
-                    if fresh:
-                        raise ConnectionError(str(error)) from error
-                    continue  # the server closes idle connections: try the next, and a new one at last
-                self._idle.append(connection)
-                return answer
-
-    def close(self) -> None:
-        self._ending.set()
-        self._keeper.join()
-        while self._idle:
-            self._idle.pop().close()
-
-    def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=SECONDS_TO_ANSWER)
-
-    @staticmethod
-    def _exchange(connection: http.client.HTTPConnection, body: bytes, headers: Mapping[str, str]) -> Answer:
-        connection.request("POST", "/invocations", body=body, headers=dict(headers))
-        response = connection.getresponse()
-        return Answer(
-            response.status,
-            response.getheader("Content-Type", "application/octet-stream"),
-            response.getheader("X-Amzn-SageMaker-Custom-Attributes"),
-            response.read(),
-        )

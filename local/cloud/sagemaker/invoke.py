@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import http
-import random
 import time
 import uuid
 from collections.abc import Mapping
@@ -15,8 +14,10 @@ import botocore.session
 
 from local.cloud import protocol, seams
 from local.cloud.place import ACCOUNT, REGION
+from local.cloud.sagemaker import measure, router
 from local.cloud.sagemaker.endpoints import Endpoints, endpoint_arn
-from local.cloud.sagemaker.fleet import Answer, Fleet
+from local.cloud.sagemaker.fleet import Fleet
+from local.cloud.sagemaker.instance import Answer
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -64,18 +65,26 @@ class Runtime:
         """One prediction, or the API's error."""
         started = time.perf_counter()
         try:
-            fleet = self._fleet(caller, name, headers, body)
-            answer, seconds = _ask(fleet, headers, body)
+            target = self._allowed(caller, name, headers, body)
+            passed = {header: headers[header] for header in _PASSED if header in headers}
+            reply = router.ask(lambda: self._endpoints.routing(name), body, passed, target)
         except InvokeError as error:
             return error.response()
+        except router.NobodyError as nobody:
+            measure.unanswered(nobody.fleet)
+            return InvokeError("ServiceUnavailable", 503, str(nobody)).response()
+        answer = reply.answer
         if answer is not None and answer.status < http.HTTPStatus.BAD_REQUEST:
-            response = self._answered(fleet, headers, body, answer)
+            response = self._answered(reply.fleet, headers, body, answer)
         else:
-            response = _model_error(fleet, answer).response()
-        _measure(fleet, answer, seconds, time.perf_counter() - started - seconds)
+            response = _model_error(reply.fleet, answer).response()
+        measure.measure(reply, time.perf_counter() - started - reply.seconds)
         return response
 
-    def _fleet(self, caller: protocol.Caller, name: str, headers: Mapping[str, str], body: bytes) -> Fleet:
+    def _allowed(
+        self, caller: protocol.Caller, name: str, headers: Mapping[str, str], body: bytes
+    ) -> str | None:
+        """The variant that the request asks for, None for any; `InvokeError` if the request may not pass."""
         try:
             caller.authorize("sagemaker:InvokeEndpoint", endpoint_arn(name))
         except protocol.ApiError as denied:
@@ -88,15 +97,13 @@ class Runtime:
                     "ValidationError", 400, f"{_PREFIX}{header} is unsupported in the embedded cloud."
                 )
         _check_attributes(headers.get(f"{_PREFIX}custom-attributes", ""))
-        fleets = self._endpoints.fleets(name)
-        if not fleets:
+        routing = self._endpoints.routing(name)
+        if not routing:
             raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
-        if target := headers.get(f"{_PREFIX}target-variant"):
-            fleets = [fleet for fleet in fleets if fleet.variant.name == target]
-            if not fleets:
-                raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")
-            return fleets[0]  # its weight does not matter, and may be 0
-        return random.choices(fleets, [fleet.weight for fleet in fleets])[0]  # noqa: S311 - a share of traffic
+        target = headers.get(f"{_PREFIX}target-variant")
+        if target and target not in {share.fleet.variant.name for share in routing}:
+            raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")
+        return target
 
     @staticmethod
     def _answered(fleet: Fleet, headers: Mapping[str, str], body: bytes, answer: Answer) -> Response:
@@ -132,17 +139,6 @@ def _check_attributes(given: str) -> None:
     raise InvokeError("ValidationError", 400, message)
 
 
-def _ask(fleet: Fleet, headers: Mapping[str, str], body: bytes) -> tuple[Answer | None, float]:
-    """The container's answer, None if it gave none, and the seconds it took."""
-    began = time.perf_counter()
-    passed = {name: headers[name] for name in _PASSED if name in headers}
-    try:
-        answer = fleet.invoke(body, passed)
-    except OSError:
-        answer = None
-    return answer, time.perf_counter() - began
-
-
 def _model_error(fleet: Fleet, answer: Answer | None) -> InvokeError:
     if answer is None:
         status, text = (
@@ -166,20 +162,3 @@ def _model_error(fleet: Fleet, answer: Answer | None) -> InvokeError:
         "LogStreamArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{fleet.log_group}",
     }
     return InvokeError("ModelError", 424, message, members)
-
-
-def _measure(fleet: Fleet, answer: Answer | None, model: float, overhead: float) -> None:
-    """The endpoint's metrics, as "Monitor Amazon SageMaker AI with Amazon CloudWatch" names them."""
-    status = answer.status if answer else http.HTTPStatus.INTERNAL_SERVER_ERROR
-    values = {
-        "Invocations": (1.0, "None"),
-        "InvocationsPerInstance": (1 / fleet.variant.instances, "None"),
-        "Invocation4XXErrors": (float(status // 100 == 4), "None"),
-        "Invocation5XXErrors": (float(status // 100 == 5), "None"),
-        "InvocationModelErrors": (float(status // 100 != 2), "None"),
-        "ModelLatency": (model * 1e6, "Microseconds"),
-        "OverheadLatency": (max(0.0, overhead) * 1e6, "Microseconds"),
-    }
-    dimensions = {"EndpointName": fleet.variant.endpoint, "VariantName": fleet.variant.name}
-    for name, (value, unit) in values.items():
-        seams.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dimensions)

@@ -93,6 +93,12 @@ def runnable(store: Store, found: Record) -> Runnable:
     )
 
 
+def check_instances(count: int, where: str) -> None:
+    """Raise `ApiError` if so many instances are no variant's here."""
+    if count > _INSTANCES:
+        raise invalid(f"{where}: more than {_INSTANCES} instances are unsupported in the embedded cloud.")
+
+
 class _Models:
     def __init__(self, cloud: Cloud, store: Store) -> None:
         self._cloud, self._store = cloud, store
@@ -141,10 +147,7 @@ class _Models:
             _only(variant, _VARIANT, f"ProductionVariants.{index}.")
             if "InstanceType" not in variant or variant.get("InitialInstanceCount", 0) < 1:
                 raise invalid(f"ProductionVariants.{index} needs InstanceType and InitialInstanceCount.")
-            if variant["InitialInstanceCount"] > _INSTANCES:
-                raise invalid(
-                    f"ProductionVariants.{index}: more than {_INSTANCES} instances are unsupported in the embedded cloud."
-                )
+            check_instances(variant["InitialInstanceCount"], f"ProductionVariants.{index}")
             model(self._store, variant["ModelName"])
         names = [variant["VariantName"] for variant in request["ProductionVariants"]]
         if len(set(names)) < len(names):

@@ -19,7 +19,8 @@ from typing import Any
 
 from local.cloud.extensions import Cloud
 from local.cloud.place import REGION
-from local.cloud.sagemaker.fleet import Answer, Fleet, Variant
+from local.cloud.sagemaker.fleet import Fleet, FleetError, Variant
+from local.cloud.sagemaker.instance import Answer
 from local.cloud.sagemaker.models import Runnable
 from local.cloud.sagemaker.split import (
     Processing,
@@ -64,14 +65,24 @@ class _Server(Fleet):
     """The model server of one instance; its output lands where a transform job's does."""
 
     def __init__(self, cloud: Cloud, job: str, model: Runnable) -> None:
-        super().__init__(cloud, Variant(job, job, 1, model), 1.0)
+        super().__init__(cloud, Variant(job, job, job, model), 1.0)
+        try:
+            self.scale(1)
+        except FleetError:
+            self.close()
+            raise
 
     def ask(self, body: bytes, headers: Mapping[str, str]) -> Answer | None:
         """The container's answer; None if there is none, as while a server that died is started again."""
-        try:
-            return self.invoke(body, headers)
-        except OSError:
+        if (instance := self.take()) is None:
             return None
+        try:
+            return instance.post(body, headers)
+        except OSError:
+            instance.doubt()
+            return None
+        finally:
+            self.leave(instance)
 
     @property
     def log_group(self) -> str:

@@ -5,6 +5,7 @@ Ref is the ARN, as AWS documents it. An endpoint's creation, update and deletion
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -14,14 +15,15 @@ from local.cloud import resources
 from local.cloud.resources import Properties, Request
 
 _POLL_SECONDS = 0.2
+_UNDER_WAY = {"Creating", "Updating", "RollingBack", "SystemUpdating"}
 
 
 class EndpointError(Exception):
     """The endpoint did not become what the template says; the text is its FailureReason."""
 
 
-def register() -> None:
-    """Teach CloudFormation these types."""
+def register(*, silent: bool) -> None:
+    """Teach CloudFormation these types; `silent` if it takes an endpoint that was rolled back for updated."""
     _register(
         "ModelPackageGroup",
         ("ModelPackageGroupName", "ModelPackageGroupDescription"),
@@ -50,7 +52,7 @@ def register() -> None:
     resources.register(
         "AWS::SageMaker::Endpoint",
         create=_create_endpoint,
-        update=_update_endpoint,
+        update=functools.partial(_update_endpoint, silent),
         delete=_delete_endpoint,
         attributes=lambda arn, _: {"EndpointName": _name(arn)},
         replacing=("EndpointName",),
@@ -130,15 +132,20 @@ def _create_endpoint(request: Request) -> str:
     return arn
 
 
-def _update_endpoint(arn: str, request: Request, old: Properties) -> None:
+def _update_endpoint(silent: bool, arn: str, request: Request, old: Properties) -> None:  # noqa: FBT001 - bound once
     _retag(arn, request, old)
     wanted = {key: value for key, value in request.properties.items() if key != "Tags"}
     if wanted == {key: value for key, value in old.items() if key != "Tags"}:
         return
     client = request.client("sagemaker")
+    running = client.describe_endpoint(EndpointName=_name(arn))
+    current = running["EndpointConfigName"], running["EndpointStatus"]
+    if current == (wanted["EndpointConfigName"], "InService"):
+        # The stack goes back to what SageMaker has gone back to before. AWS does not say whether it deploys it again.
+        return
     client.update_endpoint(**parameters(client, "UpdateEndpoint", {**wanted, "EndpointName": _name(arn)}))
     found = _settled(client, _name(arn))
-    if found["EndpointConfigName"] != wanted["EndpointConfigName"]:
+    if found["EndpointConfigName"] != wanted["EndpointConfigName"] and not silent:
         raise EndpointError(found.get("FailureReason", "The update was rolled back."))
 
 
@@ -150,10 +157,7 @@ def _delete_endpoint(arn: str, request: Request) -> None:
 
 
 def _settled(client: Any, name: str) -> Any:
-    while (found := client.describe_endpoint(EndpointName=name))["EndpointStatus"] in {
-        "Creating",
-        "Updating",
-    }:
+    while (found := client.describe_endpoint(EndpointName=name))["EndpointStatus"] in _UNDER_WAY:
         time.sleep(_POLL_SECONDS)
     return found
 

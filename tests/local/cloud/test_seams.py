@@ -72,6 +72,7 @@ NAMES: dict[str, str | None] = {
     "s3._delete_bucket": "name",
     "stack_handlers._evaluate_conditions": "template params",
     "stack_handlers._resolve_stack": "stack_name",
+    "stacks.CLIENT_REQUEST_TOKEN": None,
     "stacks._add_event": "stack_id stack_name logical_id resource_type status reason",
     "stacks._runs_on_worker_thread": "resource_type",
     # iam_report

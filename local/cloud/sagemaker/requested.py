@@ -1,0 +1,57 @@
+"""What an update of an endpoint asks for: the configuration, what it keeps of what runs, and the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from local.cloud import alarms, guardrails
+from local.cloud.place import REGION
+from local.cloud.protocol import Caller
+from local.cloud.sagemaker import models
+from local.cloud.sagemaker.deployment import Service
+from local.cloud.sagemaker.store import Record, Store, invalid
+
+
+def config(store: Store, caller: Caller, name: str) -> Record:
+    """The named configuration, which the caller may use: its key encrypts volumes by a grant of the caller's."""
+    found = models.config(store, name)
+    key = found.get("KmsKeyId", "")
+    if key.startswith("arn:"):
+        for action in ("kms:DescribeKey", "kms:CreateGrant"):
+            caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
+    return found
+
+
+def counts(config: Record) -> dict[str, int]:
+    """The instances of each variant."""
+    return {it["VariantName"]: it["InitialInstanceCount"] for it in config["ProductionVariants"]}
+
+
+def plan(how: Record | None, config: Record, running: Mapping[str, int]) -> guardrails.Plan:
+    """The update that a DeploymentConfig asks for; `ApiError` if AWS would refuse it."""
+    try:
+        found = guardrails.plan(how, counts(config), running)
+    except guardrails.RefusedError as refused:
+        raise invalid(str(refused)) from None
+    if missing := [name for name in found.alarms if alarms.state(name) is None]:
+        raise invalid(f"AutoRollbackConfiguration: the alarm(s) {missing} do not exist.")
+    return found
+
+
+def retained(store: Store, endpoint: Record, service: Service, config: Record, request: Record) -> Record:
+    """The configuration as an update applies it: what is to be retained comes from what runs."""
+    if not request.get("RetainAllVariantProperties"):
+        return config
+    excluded = {it["VariantPropertyType"] for it in request.get("ExcludeRetainedVariantProperties", [])}
+    weights = {fleet.variant.name: fleet.weight for fleet in service.fleets}
+    for variant in config["ProductionVariants"]:
+        if (name := variant["VariantName"]) not in weights:
+            continue
+        if "DesiredInstanceCount" not in excluded:
+            variant["InitialInstanceCount"] = service.running[name]
+        if "DesiredWeight" not in excluded:
+            variant["InitialVariantWeight"] = weights[name]
+    if "DataCaptureConfig" not in excluded:
+        old = models.config(store, endpoint["EndpointConfigName"])
+        config["DataCaptureConfig"] = old.get("DataCaptureConfig")
+    return config

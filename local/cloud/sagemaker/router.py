@@ -1,0 +1,117 @@
+"""Who answers a request: a share of the traffic by weight, then the least busy healthy instance, and one retry.
+
+The routing of an endpoint is an immutable snapshot that is replaced as a whole: no lock on the way of a request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+
+from local.cloud import rollout
+from local.cloud.sagemaker.fleet import Fleet
+from local.cloud.sagemaker.instance import Answer, BrokenError, Instance
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A fleet's part of the endpoint's traffic, and of its variant's, which is what `TargetVariant` asks; 0 to 1."""
+
+    fleet: Fleet
+    weight: float
+    of_variant: float
+
+
+Routing = tuple[Share, ...]
+
+
+class NobodyError(Exception):
+    """No instance that has traffic is healthy; `fleet` is who should have answered."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        super().__init__(f"No instance of variant {fleet.variant.name} is healthy.")
+        self.fleet = fleet
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """What came of a request: who was asked last, the container's answer, None if it gave none, and its seconds."""
+
+    fleet: Fleet
+    answer: Answer | None
+    seconds: float
+
+
+def ask(
+    routing: Callable[[], Routing], body: bytes, headers: Mapping[str, str], variant: str | None = None
+) -> Reply:
+    """The answer of one instance. `NobodyError` if none is healthy.
+
+    A connection that broke before any answer is tried once more, on another instance: predictions may be repeated. A
+    time-out and an HTTP status are answers.
+    """
+    broken: Reply | None = None
+    tried: Instance | None = None
+    while True:
+        snapshot = routing()
+        try:
+            fleet, instance = _choose(snapshot, variant, tried)
+        except NobodyError:
+            if routing() is not snapshot:  # traffic moved meanwhile
+                continue
+            if broken:
+                return broken
+            raise
+        began = time.perf_counter()
+        try:
+            answer = instance.post(body, headers)
+        except BrokenError:
+            instance.doubt()
+            if broken:
+                return Reply(fleet, None, time.perf_counter() - began)
+            broken, tried = Reply(fleet, None, time.perf_counter() - began), instance
+        except OSError:
+            return Reply(fleet, None, time.perf_counter() - began)
+        else:
+            return Reply(fleet, answer, time.perf_counter() - began)
+        finally:
+            fleet.leave(instance)
+
+
+def _choose(routing: Routing, variant: str | None, tried: Instance | None) -> tuple[Fleet, Instance]:
+    """By weight; a fleet without a healthy instance leaves its part to the others."""
+    left = {
+        share.fleet: share.of_variant if variant else share.weight
+        for share in routing
+        if variant in {None, share.fleet.variant.name}
+    }
+    first: Fleet | None = None
+    while any(left.values()):
+        (fleet,) = random.choices(list(left), list(left.values()))  # noqa: S311 - a share of traffic
+        first = first or fleet
+        if instance := fleet.take(tried):
+            return fleet, instance
+        del left[fleet]
+    raise NobodyError(first or routing[0].fleet)
+
+
+def routing(old: Sequence[Fleet], new: Sequence[Fleet] = (), shares: rollout.Shares | None = None) -> Routing:
+    """The traffic of an endpoint as its variants' weights and an update's `shares` of the new fleets want it."""
+    shares = shares or {fleet.variant.name: Fraction(0) for fleet in old}
+    weights = [{fleet.variant.name: fleet.weight for fleet in side} for side in (old, new)]
+    parts = rollout.traffic(shares, *weights)
+    found = []
+    for side, of_endpoint, of_variant in (
+        (old, parts[0], {name: float(1 - share) for name, share in shares.items()}),
+        (new, parts[1], {name: float(share) for name, share in shares.items()}),
+    ):
+        for fleet in side:
+            name = fleet.variant.name
+            # After a rollback that failed, two fleets are one variant: each by its instances.
+            whole = sum(other.capacity for other in side if other.variant.name == name)
+            part = fleet.capacity / whole if whole else 1.0
+            found.append(Share(fleet, of_endpoint[name] * part, of_variant[name] * part))
+    return tuple(share for share in found if share.of_variant)
