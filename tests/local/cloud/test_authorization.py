@@ -329,6 +329,7 @@ class TestUpdateStack:
         assert f"is not authorized to perform: iam:PassRole on resource: {update_role}" in message
 
 
+IDS: dict[str, str] = {}  # of what `known` made: numbers that depend on what others made before
 ROLE_TAKERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
     "lambda:CreateFunction": (
         "lambda",
@@ -377,7 +378,7 @@ ROLE_TAKERS: dict[str, tuple[str, Callable[[Any, str, str], Any]]] = {
         lambda aws, _, role: aws.update_destination(
             DeliveryStreamName="known",
             CurrentDeliveryStreamVersionId="1",
-            DestinationId="destinationId-000000000001",
+            DestinationId=IDS["destination"],
             ExtendedS3DestinationUpdate={"RoleARN": role},
         ),
     ),
@@ -423,6 +424,8 @@ def known(client) -> None:
     client("events").put_rule(Name="known", ScheduleExpression="rate(1 day)", State="DISABLED")
     for service, call in (ROLE_TAKERS[action] for action in ROLE_TAKERS if ":Create" in action):
         call(client(service), "known", role)
+    stream = client("firehose").describe_delivery_stream(DeliveryStreamName="known")
+    IDS["destination"] = stream["DeliveryStreamDescription"]["Destinations"][0]["DestinationId"]
 
 
 @pytest.mark.usefixtures("known")
