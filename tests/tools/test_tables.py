@@ -1,14 +1,17 @@
 """The tables of docs/serving.md say what the rules, the rollouts and the prices say."""
 
+import copy
 import itertools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from stacks.config import load
 from stacks.serving_rules import OPTIONS, Feature, Option
 from tools import tables
-from tools.assembly import Assembly
+from tools.assembly import Assembly, context
 
 
 def cells(table: str) -> list[list[str]]:
@@ -44,6 +47,13 @@ def test_a_cell_says_who_refuses_and_names_its_reason(option: Option, feature: F
     assert reason.endswith(f"*{rule.source}*")
     assert rule.why[1:] in reason
     assert rule.remedy[1:] in reason
+
+
+@pytest.mark.parametrize("example", tables.EXAMPLES, ids=lambda example: str(example["strategy"]))
+def test_an_example_can_be_taken_as_it_stands_in_production(example: dict[str, Any]) -> None:
+    changed = copy.deepcopy(context("production"))
+    changed["stages"]["production"]["serving"]["rollout"] = example
+    assert load(changed).serving.rollout.strategy == example["strategy"]
 
 
 def test_traffic_moves_by_whole_instances_at_the_times_of_the_bakes() -> None:
