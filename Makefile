@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram operations bench curate replay quotas bootstrap deploy release verify-aws destroy cloud cloud-down shell iam-report lock clean
+.PHONY: help synth demo test test-deep check lint definition cost diagram operations tables bench curate replay quotas bootstrap deploy release verify-aws destroy cloud cloud-down shell iam-report lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ operations: .venv/.dev .venv-cloud/.installed ## rewrite docs/operations.md: wha
 
 diagram: .venv/.synth node_modules/.package-lock.json ## redraw docs/diagrams/flow.svg from the templates
 	@$(BIN)/python -m tools.diagram
+
+tables: .venv/.synth node_modules/.package-lock.json ## rewrite the tables of docs/serving.md from the rules, the rollouts and the prices
+	@$(BIN)/python -m tools.tables
 
 bench: .venv/.dev .venv-cloud/.installed .venv-bench/.installed node_modules/.package-lock.json ## speed and memory, each beside a peer in the same run; into out/bench
 	@$(BIN)/python -m benchmarks.run $(ARGS)

@@ -105,6 +105,7 @@ def look(sagemaker: Any, endpoint: str) -> Endpoint | None:
     try:
         found = sagemaker.describe_endpoint(EndpointName=endpoint)
     except ClientError as error:
+        # DescribeEndpoint has no error of its own for an endpoint that does not exist.
         if "Could not find" in error.response["Error"]["Message"]:
             return None
         raise
@@ -216,6 +217,7 @@ def _report_failure(completion: Completion, stack: ServingStack, to: Settings, a
     failure = serving_stack.first_failure(aws.cloudformation, completion.stack_id, completion.token)
     reason = (failure and failure.reason) or "CloudFormation gives no reason"
     word, running = registry.NOT_RELEASED, "" if stack.busy else stack.model_package
+    # The endpoint's own update failed: SageMaker had begun, and took it back. What fails earlier never reached it.
     if failure and (failure.type, failure.status) == (ENDPOINT_TYPE, "UPDATE_FAILED"):
         word = registry.ROLLED_BACK
     if completion.status == "UPDATE_ROLLBACK_FAILED":

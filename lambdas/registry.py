@@ -50,6 +50,7 @@ def find(sagemaker: Any, arn: str) -> Version | None:
     try:
         found = sagemaker.describe_model_package(ModelPackageName=arn)
     except ClientError as error:
+        # DescribeModelPackage has no error of its own for a version that does not exist.
         if error.response["Error"]["Code"] == "ValidationException":
             return None
         raise
@@ -78,6 +79,7 @@ def superseded(wanted: Version | None, in_service: str, serving: Version | None)
         return "nothing is approved that has not failed since"
     if wanted.arn == in_service:
         return "already in service"
+    # Numbers count within a group: a version of another one is neither older nor newer.
     if (
         serving
         and serving.status == APPROVED

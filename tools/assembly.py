@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +120,19 @@ def run_app(
     )
 
 
-def synthesize(stage: str, out: Path) -> Assembly:
-    """Synthesize a stage into `out`, without the validators (they judge; this only reads). Raises `SynthError`."""
+def synthesize(stage: str, out: Path, *, options: Sequence[str] = ()) -> Assembly:
+    """Synthesize a stage into `out`, without the validators (they judge; this only reads). Raises `SynthError`.
+
+    `options`, if there are any, stand in place of those that the stage lists.
+    """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     try:
         settings = context(stage)
     except ConfigError as error:
         raise SynthError(str(error)) from None
+    if options:
+        chosen = {**settings["stages"][stage], "options": [*options]}
+        settings["stages"] = {**settings["stages"], stage: chosen}
     completed = run_app(settings, out, environment={**os.environ, "PATH": path, "CDK_VALIDATION": "false"})
     if completed.returncode != 0:
         raise SynthError(f"app.py failed for stage {stage}:\n{completed.stdout}{completed.stderr}".strip())

@@ -5,6 +5,7 @@ Describe, Get and List calls are made.
 """
 
 import argparse
+import datetime as dt
 import functools
 import json
 import sys
@@ -18,6 +19,8 @@ from tools import aws
 
 Clients = Callable[[str], Any]
 Check = Callable[[Clients, str], str | None]
+# One call gives 1,440 points at most, and the shortest period is a minute.
+_HOURS = 12
 
 
 def _bucket(clients: Clients, name: str) -> str | None:
@@ -85,10 +88,42 @@ def _topic(email: str | None, clients: Clients, arn: str) -> str | None:
 
 
 def _alarm(clients: Clients, name: str) -> str | None:
-    alarms = clients("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    cloudwatch = clients("cloudwatch")
+    alarms = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
     if not alarms:
         return "is missing"
-    return f"is in ALARM: {alarms[0]['StateReason']}" if alarms[0]["StateValue"] == "ALARM" else None
+    if alarms[0]["StateValue"] == "ALARM":
+        return f"is in ALARM: {alarms[0]['StateReason']}"
+    return _percentile(cloudwatch, alarms[0])
+
+
+def _percentile(cloudwatch: Any, alarm: Mapping[str, Any]) -> str | None:
+    """An alarm on a percentile that its metric does not have would be quiet for ever.
+
+    CloudWatch has percentiles of single values only ("GetMetricStatistics", CloudWatch API Reference), and the guide's
+    page on SageMaker's metrics lists none for `ModelLatency`: only traffic in an account can tell.
+    """
+    percentile = alarm.get("ExtendedStatistic")
+    if percentile is None:
+        return None
+    now = dt.datetime.now(dt.UTC)
+
+    def points(**statistic: list[str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = cloudwatch.get_metric_statistics(
+            **{key: alarm[key] for key in ("Namespace", "MetricName", "Dimensions", "Period")},
+            StartTime=now - dt.timedelta(hours=_HOURS),
+            EndTime=now,
+            **statistic,
+        )["Datapoints"]
+        return found
+
+    count = sum(point["SampleCount"] for point in points(Statistics=["SampleCount"]))
+    if not count or any(point.get("ExtendedStatistics") for point in points(ExtendedStatistics=[percentile])):
+        return None
+    return (
+        f"can never go off: {alarm['MetricName']} has {count:g} values of the last {_HOURS} hours, and no {percentile}. "
+        "Set serving.alarms.latency_statistic in cdk.json to Average or Maximum, and deploy"
+    )
 
 
 def _pipeline(clients: Clients, name: str) -> str | None:

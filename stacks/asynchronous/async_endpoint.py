@@ -54,6 +54,7 @@ class AsyncEndpoint(Construct):
                     variant_name=VARIANT,
                     model_name=model.attr_model_name,
                     instance_type=settings.instance_type,
+                    # The API takes no 0: scaling ends it when nothing waits.
                     initial_instance_count=1,
                     initial_variant_weight=1,
                 )
@@ -82,6 +83,7 @@ class AsyncEndpoint(Construct):
 def _output(
     config: Config, bucket: s3.IBucket, key: str, results: Results
 ) -> sagemaker.CfnEndpointConfig.AsyncInferenceOutputConfigProperty:
+    """Where answers and failures lie, and who is told; requests lie beside them, but each names its own place."""
     settings = config.asynchronous
     return _Config.AsyncInferenceOutputConfigProperty(
         kms_key_id=key,

@@ -42,5 +42,6 @@ class Asynchronous(OptionStack):
             settings=settings,
             condition=self.parameter.has_model,
         )
+        # Only a variant that exists can be registered.
         scaling.node.add_dependency(serving.endpoint)
         self.tell(name, serving.config)

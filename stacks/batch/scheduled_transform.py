@@ -69,7 +69,11 @@ class ScheduledTransform(Construct):
 
 
 def transform_request(config: Config, *, bucket: s3.IBucket, key: kms.IKey, model: str) -> dict[str, Any]:
-    """The job as "CreateTransformJob" (SageMaker API Reference) takes it: lines of CSV, one prediction each."""
+    """The job as "CreateTransformJob" (SageMaker API Reference) takes it: lines of CSV, one prediction each.
+
+    Both sides are lines: to join CSV with its predictions, `SplitType` and `AssembleWith` have to be `Line` ("Associate
+    Prediction Results with Input Records").
+    """
     settings = config.batch
     csv = "text/csv"
     return {

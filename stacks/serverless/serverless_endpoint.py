@@ -49,6 +49,7 @@ class ServerlessEndpoint(Construct):
                     serverless_config=_Config.ServerlessConfigProperty(
                         memory_size_in_mb=settings.memory_mib,
                         max_concurrency=settings.maximum_concurrency,
+                        # None warm is left out: the API takes no 0.
                         provisioned_concurrency=settings.provisioned_concurrency or None,
                     ),
                 )

@@ -11,9 +11,10 @@ from stacks.serving_config import AlarmConfig
 class RollbackAlarms(Construct):
     """Server errors, slowness and odd predictions (Tasks 3.1 and 4.2: rollback, monitoring inference).
 
-    They exist before the endpoint does and know it by name, because a rollout refuses alarms that do not exist. Missing
-    data is no breach: an endpoint without traffic, or without a model, is not failing. Client errors (4xx) are left
-    out: a caller's mistake must not roll a good model back.
+    They exist before the endpoint does and know it by name, because a rollout refuses alarms that do not exist. They watch
+    the endpoint and not the new fleet, which no metric's documented dimensions name for sure (docs/decisions/0135).
+    Missing data is no breach: an endpoint without traffic, or without a model, is not failing. Client errors (4xx) are
+    left out: a caller's mistake must not roll a good model back.
     """
 
     def __init__(
@@ -29,7 +30,8 @@ class RollbackAlarms(Construct):
         super().__init__(scope, id)
         self._settings = settings
         self._dimensions = {"EndpointName": endpoint_name, "VariantName": variant_name}
-        # A share, not a number: twice the traffic must not mean half the tolerance.
+        # A share, not a number: twice the traffic must not mean half the tolerance. A minute without an error may have no
+        # value of `errors`: FILL makes it 0, or the whole expression would have none.
         errors = cloudwatch.MathExpression(
             expression="IF(invocations > 0, 100 * FILL(errors, 0) / invocations, 0)",
             using_metrics={

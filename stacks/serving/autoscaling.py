@@ -12,6 +12,7 @@ _Policy, _Target = scaling.CfnScalingPolicy, scaling.CfnScalableTarget
 class Autoscaling(Construct):
     """Target tracking on invocations per instance, and other limits by the clock (Task 3.2: scaling; Task 4.2: cost).
 
+    Invocations and not CPU: they are the load itself, the same for every instance type, and predefined for a variant.
     Application Auto Scaling acts with its service-linked role, which it makes on first use. While a variant is
     registered here, AWS refuses an update that changes its instance type ("Update endpoints that use auto scaling"):
     deploy that with the model parameter empty.

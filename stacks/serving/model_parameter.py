@@ -9,7 +9,10 @@ _PATTERN = r"^$|^arn:[^:]+:sagemaker:[^:]+:[0-9]{12}:model-package/[^/]+/[0-9]+$
 
 
 class PackageParameter(cdk.CfnParameter):
-    """A model version by its ARN. Empty is a value: a stack deploys before the first approval."""
+    """A model version by its ARN. Empty is a value: a stack deploys before the first approval.
+
+    The pattern refuses a mistyped ARN before anything is changed.
+    """
 
     def __init__(self, scope: Construct, id: str, *, label: str, description: str) -> None:
         super().__init__(

@@ -10,6 +10,8 @@ from stacks.foundation.stack import Foundation
 class ServedModel(sagemaker.CfnModel):
     """The approved package with its role, in the stage's network and without one of its own (Tasks 3.1 and 4.3).
 
+    The package names image and artifact, so nothing of them is repeated here and a version is served as it was approved.
+    Network and isolation are the model's, not the endpoint's ("CreateModel", SageMaker API Reference).
     SageMaker fetches image and model; the container itself reaches no network (docs/decisions/0042), unless the option
     takes no isolation: `isolated` is false for a serverless endpoint.
     """

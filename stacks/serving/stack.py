@@ -30,6 +30,7 @@ class Serving(BaseStack):
         self.template_options.template_format_version = "2010-09-09"
         self.template_options.metadata = parameter.metadata
         instances = {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count}
+        # Not lazy: else CDK would look the values up itself, and the template would have no section Mappings.
         fleet = cdk.CfnMapping(self, "Fleet", mapping={config.stage: instances}, lazy=False)
         self.endpoint_name = config.endpoint_name
         rollback = RollbackAlarms(
@@ -58,6 +59,7 @@ class Serving(BaseStack):
             settings=settings,
             condition=parameter.has_model,
         )
+        # Only a variant that exists can be registered.
         scaling.node.add_dependency(serving.endpoint)
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name, description="What to invoke")
         cdk.CfnOutput(

@@ -113,6 +113,35 @@ def test_a_deleted_alarm_is_missing(account):
     assert problems(account) == {"latency": "is missing"}
 
 
+class Latency:
+    """CloudWatch with an alarm on p99: values came, if `count`, and have percentiles, if `percentiles`."""
+
+    def __init__(self, count, *, percentiles):
+        self.count, self.percentiles = count, percentiles
+
+    def describe_alarms(self, *, AlarmNames):  # noqa: N803
+        metric = {"Namespace": "AWS/SageMaker", "MetricName": "ModelLatency", "Dimensions": [], "Period": 60}
+        return {"MetricAlarms": [{"StateValue": "OK", "ExtendedStatistic": "p99", **metric}]}
+
+    def get_metric_statistics(self, *, Statistics=(), ExtendedStatistics=(), **asked):  # noqa: N803
+        assert (asked["EndTime"] - asked["StartTime"]).total_seconds() / asked["Period"] <= 1440
+        if Statistics:
+            return {"Datapoints": [{"SampleCount": float(self.count)}] if self.count else []}
+        return {"Datapoints": [{"ExtendedStatistics": {ExtendedStatistics[0]: 1.0}}] * self.percentiles}
+
+
+def test_an_alarm_on_a_percentile_that_its_metric_lacks_is_wrong_once_there_is_traffic():
+    def said(cloudwatch):
+        return verify_aws.CHECKS["AWS::CloudWatch::Alarm"](lambda _: cloudwatch, "latency")
+
+    assert said(Latency(0, percentiles=False)) is None
+    assert said(Latency(500, percentiles=True)) is None
+    assert said(Latency(500, percentiles=False)) == (
+        "can never go off: ModelLatency has 500 values of the last 12 hours, and no p99. Set "
+        "serving.alarms.latency_statistic in cdk.json to Average or Maximum, and deploy"
+    )
+
+
 def test_logs_kept_for_ever_are_wrong(account):
     account("logs").delete_retention_policy(logGroupName="/flights")
     assert problems(account) == {"/flights": "keeps its events for ever"}
