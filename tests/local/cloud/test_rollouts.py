@@ -813,7 +813,7 @@ def test_told_of_a_rollback_cloudformation_goes_back_too_and_its_events_carry_th
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A faster cloud whose CloudFormation is not told of rollbacks."""
-    place = Place.on_free_port(tmp_path_factory.mktemp("elsewhere"), 300, "silent")
+    place = Place.on_free_port(tmp_path_factory.mktemp("elsewhere"), 120, "silent")
     with lifecycle.running(place):
         yield place
 
