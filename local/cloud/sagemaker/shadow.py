@@ -97,21 +97,21 @@ class Mirror:
         while copy := self._waiting.get():
             try:
                 copy.context.run(self._ask, copy)
+                self._tell(_TELL_SECONDS)
             except Exception:  # noqa: BLE001 - a shadow's failure is nobody's error
                 traceback.print_exc()
-            self._tell(_TELL_SECONDS)
 
     def _tell(self, seconds: float) -> None:
         """How many were dropped, if more than the log says, and the last line is so old."""
         with self._lock:
             if self.dropped == self._told or time.monotonic() - self._told_at < clock.scaled(seconds):
                 return
-            self._told, self._told_at = self.dropped, time.monotonic()
-            stream = self._log(f"{self.fleet.variant.name}/mirror")
-            stream.write(
-                f"{self.dropped} requests were dropped so far: at most {WAITING} wait for the shadow."
-            )
-            stream.close()
+            dropped = self._told = self.dropped
+            self._told_at = time.monotonic()
+        # Without the lock, which a caller's `offer` may want.
+        stream = self._log(f"{self.fleet.variant.name}/mirror")
+        stream.write(f"{dropped} requests were dropped so far: at most {WAITING} wait for the shadow.")
+        stream.close()
 
     def _ask(self, copy: _Copy) -> None:
         began = time.perf_counter()

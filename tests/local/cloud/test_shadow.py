@@ -279,6 +279,36 @@ def test_a_canary_brings_its_own_shadow_and_takes_the_old_one_away(
     assert not servers(cloud) - others
 
 
+def test_an_update_whose_shadow_does_not_start_is_taken_back(
+    hosting: Shadowed, served: str, double: str, cloud: Place
+) -> None:
+    others = servers(cloud)
+    before = hosting.sagemaker.describe_endpoint(EndpointName=served)["EndpointConfigName"]
+    broken = hosting.model(hosting.store(program="raise SystemExit('broken')"))
+    hosting.sagemaker.update_endpoint(EndpointName=served, EndpointConfigName=hosting.pair(double, broken))
+    found = hosting.settled(served)
+    assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", before)
+    assert CHALLENGER in found["FailureReason"]
+    assert servers(cloud) == others
+    assert answer(hosting, served) == {"predictions": [2]}
+    assert hosting.mirrored(served, 1)
+
+
+def test_an_update_may_add_a_shadow_and_end_it(
+    hosting: Shadowed, double: str, triple: str, cloud: Place
+) -> None:
+    others = servers(cloud)
+    name = hosting.endpoint(hosting.config(double))
+    hosting.settled(name)
+    for config, shadows in ((hosting.pair(double, triple), 1), (hosting.config(double), 0)):
+        hosting.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        found = hosting.settled(name)
+        assert found["EndpointConfigName"] == config
+        assert len(found.get("ShadowProductionVariants", [])) == shadows
+        assert len(servers(cloud) - others) == 1 + shadows
+    hosting.delete(name)
+
+
 # What is refused.
 
 
