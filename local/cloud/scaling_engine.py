@@ -83,7 +83,11 @@ class Engine:
         watched.cause = self._book.run_scheduled(target, now) or watched.cause
         endpoint, variant = variant_of(target["ResourceId"])
         described = self._client().describe_endpoint(EndpointName=endpoint)
-        running = [it for it in described.get("ProductionVariants", []) if it["VariantName"] == variant]
+        found = [
+            *described.get("ProductionVariants", []),
+            *described.get("ShadowProductionVariants", []),
+        ]
+        running = [it for it in found if it["VariantName"] == variant and "CurrentInstanceCount" in it]
         if described["EndpointStatus"] != "InService" or not running:
             return
         capacity = running[0]["CurrentInstanceCount"]

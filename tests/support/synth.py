@@ -7,9 +7,10 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tools.assembly import ROOT, SynthError, context, run_app
 
@@ -48,17 +49,18 @@ OPTIONS = {
 }
 
 
-def synthesize(stage: str, out: Path, *, complete: bool = False) -> None:
+def synthesize(
+    stage: str, out: Path, *, complete: bool = False, changed: Mapping[str, Any] | None = None
+) -> None:
     """Synthesize one stage into `out`, validators included; findings stay in the report, for the tests to judge.
 
-    A `complete` one has every option's stack, whatever `cdk.json` lists.
+    A `complete` one has every option's stack, whatever `cdk.json` lists; `changed` are keys of the stage to replace.
     """
     out.mkdir(parents=True)
     with offline_environment(out / CONNECTIONS) as environment:
         settings = {**context(stage), "@aws-cdk/core:failSynthOnValidationErrors": False}
-        if complete:
-            chosen = settings["stages"][stage] | {"options": [*OPTIONS[stage]]}
-            settings["stages"] = settings["stages"] | {stage: chosen}
+        chosen = settings["stages"][stage] | ({"options": [*OPTIONS[stage]]} if complete else {})
+        settings["stages"] = settings["stages"] | {stage: chosen | dict(changed or {})}
         completed = run_app(settings, out, environment=environment)
     if completed.returncode != 0:
         raise SynthError(f"python app.py failed for stage {stage}:\n{completed.stdout}\n{completed.stderr}")

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.cloud import clock
+from local.cloud.sagemaker.instance import Answer
 from local.runner import storage
 
 # How long captured records wait for company. AWS does not say how often it writes.
@@ -45,6 +46,21 @@ class Capture:
         """Whether this request is one of those to capture."""
         percent: int = self._config["InitialSamplingPercentage"]
         return random.random() * 100 < percent  # noqa: S311 - a sample
+
+    def keep(self, headers: Mapping[str, str], body: bytes, answer: Answer) -> None:
+        """One request, by the headers and body of its caller, and its answer, if it is one of those to capture."""
+        if not self.sampled():
+            return
+        metadata: dict[str, Any] = {
+            "eventId": str(uuid.uuid4()),
+            "inferenceTime": f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
+        }
+        if attributes := headers.get("x-amzn-sagemaker-custom-attributes"):
+            metadata["customAttributes"] = [attributes]
+        if inference := headers.get("x-amzn-sagemaker-inference-id"):
+            metadata["inferenceId"] = inference
+        sent = (headers.get("content-type", ""), body)
+        self.add(sent, (answer.content_type, answer.body), metadata)
 
     def add(self, request: tuple[str, bytes], answer: tuple[str, bytes], metadata: Mapping[str, Any]) -> None:
         """Keep one request and its answer, each as (content type, body)."""

@@ -41,6 +41,11 @@ class Service:
             counts[fleet.variant.name] = counts.get(fleet.variant.name, 0) + fleet.capacity
         return counts
 
+    @property
+    def shadows(self) -> list[Fleet]:
+        """The shadow variant's fleets."""
+        return [fleet.mirror.fleet for fleet in self.fleets if fleet.mirror]
+
     def rebalance(self) -> None:
         """Share the traffic by the weights that the fleets have now."""
         self.routing = router.routing(self.fleets)

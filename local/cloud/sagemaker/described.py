@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local.cloud import rollout_status
+from local.cloud.rollout import Phase
 from local.cloud.rollout_status import Status
+from local.cloud.sagemaker import variants
 from local.cloud.sagemaker.deployment import Service
 from local.cloud.sagemaker.fleet import Fleet
+from local.cloud.sagemaker.serverless import Serverless
 from local.cloud.sagemaker.store import Record
 
 _EVENT_STATUS = {"InService": "IN_SERVICE", "RollingBack": "ROLLING_BACK"}
@@ -21,6 +24,8 @@ def endpoint(record: Record, service: Service | None) -> Record:
     if service is None:
         return record
     record["ProductionVariants"] = [_variant(fleet, service) for fleet in service.fleets]
+    if shadows := service.shadows:
+        record["ShadowProductionVariants"] = [_variant(fleet, service) for fleet in shadows]
     if capture := next((fleet.capture for fleet in service.fleets if fleet.capture), None):
         record["DataCaptureConfig"] = capture.described
     return record
@@ -34,33 +39,38 @@ def pending(
     As in the examples of the Developer Guide, a variant's weight stays what it is, and its count is what has traffic.
     """
     deployment = service.deployment if service else None
-    variants = []
-    for variant in config["ProductionVariants"]:
-        name, count = variant["VariantName"], variant["InitialInstanceCount"]
+    summary: Record = {"EndpointConfigName": config["EndpointConfigName"], "StartTime": started}
+    for where, variant in variants.numbered(config):
+        name, count = variant["VariantName"], variant.get("InitialInstanceCount", 1)
         status: Status | None = ("Creating", f"Launching {count} instance(s).")
         current, since = 0, started
-        if deployment:
+        if deployment and name not in deployment.plan.new:
+            running = [fleet.mirror.fleet.capacity for fleet in deployment.fleets if fleet.mirror]
+            current = sum(running)
+            status = status if deployment.state.phase is Phase.PROVISIONING else None
+        elif deployment:
             state, since = deployment.state, deployment.since
             status = rollout_status.of_new(deployment.plan, state, name)
             current = rollout_status.active(deployment.plan, state, name)
         weight = variant.get("InitialVariantWeight", 1.0)
-        variants.append(
+        counted = {
+            "CurrentInstanceCount": current,
+            "DesiredInstanceCount": count,
+            "InstanceType": variant.get("InstanceType"),
+        }
+        if on_demand := variant.get("ServerlessConfig"):
+            counted = {"DesiredServerlessConfig": on_demand}
+        summary.setdefault(where.partition(".")[0], []).append(
             {
                 "VariantName": name,
                 "DeployedImages": [_image(images[name])],
                 "CurrentWeight": weight,
                 "DesiredWeight": weight,
-                "CurrentInstanceCount": current,
-                "DesiredInstanceCount": count,
-                "InstanceType": variant["InstanceType"],
+                **counted,
                 **_status(status, since),
             }
         )
-    return {
-        "EndpointConfigName": config["EndpointConfigName"],
-        "StartTime": started,
-        "ProductionVariants": variants,
-    }
+    return summary
 
 
 def event(record: Record, tags: Mapping[str, str]) -> Record:
@@ -72,18 +82,24 @@ def event(record: Record, tags: Mapping[str, str]) -> Record:
 
 def _variant(fleet: Fleet, service: Service) -> Record:
     name, deployment = fleet.variant.name, service.deployment
-    status = rollout_status.of_old(deployment.plan, deployment.state, name) if deployment else None
+    shifted = deployment is not None and name in deployment.plan.old  # a shadow only starts and ends
+    status = (
+        rollout_status.of_old(deployment.plan, deployment.state, name) if deployment and shifted else None
+    )
     since = deployment.since if deployment else None
     if not deployment and fleet.desired != fleet.capacity:
         direction = "out" if fleet.desired > fleet.capacity else "in"
         status, since = ("Updating", f"Scaling {direction} desired instance count to {fleet.desired}."), None
+    counted: Record = {
+        "CurrentInstanceCount": fleet.capacity,
+        "DesiredInstanceCount": fleet.capacity if deployment else fleet.desired,
+    }
     return {
         "VariantName": name,
         "DeployedImages": [_image(fleet.variant.runnable.image)],
         "CurrentWeight": fleet.weight,
         "DesiredWeight": fleet.weight,
-        "CurrentInstanceCount": fleet.capacity,
-        "DesiredInstanceCount": fleet.capacity if deployment else fleet.desired,
+        **({"CurrentServerlessConfig": fleet.config} if isinstance(fleet, Serverless) else counted),
         **_status(status, since),
     }
 

@@ -12,7 +12,7 @@ from local.cloud import events
 from local.cloud.extensions import Cloud
 from local.cloud.protocol import Caller, Operation, arn
 from local.cloud.rollout import Phase
-from local.cloud.sagemaker import described, models, requested
+from local.cloud.sagemaker import described, models, requested, variants
 from local.cloud.sagemaker.deployment import Deployment, Service
 from local.cloud.sagemaker.fleet import Fleet, FleetError
 from local.cloud.sagemaker.provision import Provision
@@ -64,11 +64,14 @@ class Endpoints:
         """Give variants other weights and numbers of instances, in the background; `ApiError` if an update is under way."""
         with self._store.lock:
             self._settled(name, {"InService"})
-            fleets = {fleet.variant.name: fleet for fleet in self._services[name].fleets}
+            service = self._services[name]
+            fleets = {fleet.variant.name: fleet for fleet in [*service.fleets, *service.shadows]}
             if unknown := (weights.keys() | counts.keys()) - fleets.keys():
                 raise invalid(
                     f'The variant name(s) "{min(unknown)}" is/are not present within endpoint "{name}".'
                 )
+            if serverless := [key for key in counts if fleets[key].on_demand]:
+                raise invalid(f'Variant "{serverless[0]}" is serverless: it has no instances to count.')
             self._store.change(endpoint_arn(name), {"EndpointStatus": "Updating", "FailureReason": None})
             for key, count in counts.items():
                 fleets[key].desired = count
@@ -129,6 +132,8 @@ class Endpoints:
         with self._store.lock:
             record = self._settled(name, _SETTLED)
             service = self._services[name]
+            if variants.serverless(config) and not service.fleets[0].on_demand:
+                raise invalid(f'Cannot update the instance-based endpoint "{resource}" to a serverless one.')
             wanted = requested.retained(self._store, record, service, config, request)
             how = request.get("DeploymentConfig")
             if request.get("RetainDeploymentConfig"):
@@ -218,7 +223,7 @@ class Endpoints:
         try:
             for fleet, count in counts.items():
                 fleet.scale(count)
-            for fleet in service.fleets:
+            for fleet in [*service.fleets, *service.shadows]:
                 fleet.weight = weights.get(fleet.variant.name, fleet.weight)
             service.rebalance()
         except FleetError as error:

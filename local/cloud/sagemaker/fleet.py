@@ -11,6 +11,7 @@ import time
 import uuid
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from botocore.exceptions import ClientError
 
@@ -22,6 +23,9 @@ from local.cloud.sagemaker.instance import SECONDS_TO_ANSWER, Instance
 from local.cloud.sagemaker.models import Runnable
 from local.runner import storage
 from pipeline import archive
+
+if TYPE_CHECKING:
+    from local.cloud.sagemaker.shadow import Mirror
 
 
 class FleetError(Exception):
@@ -41,10 +45,13 @@ class Variant:
 class Fleet:
     """The model servers of one variant, one an instance; `weight` is the variant's in its endpoint's traffic."""
 
+    on_demand: ClassVar[bool] = False  # without instances of its own (`serverless`)
+
     def __init__(self, cloud: Cloud, variant: Variant, weight: float) -> None:
         """Fetch the model; `scale` starts instances. `FleetError` if role or archive cannot be used."""
         self.variant, self.weight = variant, weight
         self.capture: Capture | None = None
+        self.mirror: Mirror | None = None
         self.desired = 0
         try:
             self.session = roles.assume(variant.runnable.role, "sagemaker", "SageMaker")
@@ -87,6 +94,8 @@ class Fleet:
         with self._scaling:
             self.desired = instances
             try:
+                if self.mirror and instances:
+                    self.mirror.start()
                 if instances > self.capacity:
                     self._grow(instances - self.capacity)
                 else:
@@ -117,6 +126,8 @@ class Fleet:
     def close(self) -> None:
         """End every process; requests in flight are answered first, and what was captured is written."""
         self.scale(0)
+        if self.mirror:
+            self.mirror.close()
         self._work.cleanup()
         if self.capture:
             self.capture.flush()
@@ -132,7 +143,12 @@ class Fleet:
         self._work.cleanup()
 
     def _grow(self, number: int) -> None:
-        """All at once: a server takes a second to start."""
+        started = self._healthy(number)
+        with self._change:
+            self._instances += started
+
+    def _healthy(self, number: int) -> list[Instance]:
+        """New ones, all at once: a server takes a second to start. `FleetError` if one of them does not."""
         started = [self._launch() for _ in range(number)]
         failed: list[Exception] = []
         for instance in started:
@@ -149,8 +165,7 @@ class Fleet:
                 f"The primary container for production variant {self.variant.name} did not pass the ping health check. "
                 "Please check CloudWatch logs for this endpoint."
             )
-        with self._change:
-            self._instances += started
+        return started
 
     def _shrink(self, instances: int) -> None:
         with self._change:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import http
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from local.cloud.sagemaker import measure, router
 from local.cloud.sagemaker.endpoints import Endpoints, endpoint_arn
 from local.cloud.sagemaker.fleet import Fleet
 from local.cloud.sagemaker.instance import Answer
+from local.cloud.sagemaker.serverless import BODY_BYTES, ThrottledError
 
 Response = tuple[int, dict[str, str], bytes]
 
@@ -70,6 +69,10 @@ class Runtime:
             reply = router.ask(lambda: self._endpoints.routing(name), body, passed, target)
         except InvokeError as error:
             return error.response()
+        except ThrottledError:
+            # No metric: its page counts what the model answered. Code and status: "Common Errors" of the runtime's API.
+            message = "The request was denied due to request throttling."
+            return InvokeError("ThrottlingException", 400, message).response()
         except router.NobodyError as nobody:
             measure.unanswered(nobody.fleet)
             return InvokeError("ServiceUnavailable", 503, str(nobody)).response()
@@ -79,6 +82,8 @@ class Runtime:
         else:
             response = _model_error(reply.fleet, answer).response()
         measure.measure(reply, time.perf_counter() - started - reply.seconds)
+        if reply.fleet.mirror:
+            reply.fleet.mirror.offer(reply.fleet.weight, body, headers, passed)
         return response
 
     def _allowed(
@@ -89,8 +94,7 @@ class Runtime:
             caller.authorize("sagemaker:InvokeEndpoint", endpoint_arn(name))
         except protocol.ApiError as denied:
             raise InvokeError(denied.code, 403, str(denied)) from None
-        if len(body) > self._limit:
-            raise InvokeError("413", 413, f"HTTP content length exceeded {self._limit} bytes.")
+        _check_length(body, self._limit)
         for header in _UNSUPPORTED:
             if f"{_PREFIX}{header}" in headers:
                 raise InvokeError(
@@ -100,6 +104,8 @@ class Runtime:
         routing = self._endpoints.routing(name)
         if not routing:
             raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
+        if routing[0].fleet.on_demand:
+            _check_length(body, BODY_BYTES)
         target = headers.get(f"{_PREFIX}target-variant")
         if target and target not in {share.fleet.variant.name for share in routing}:
             raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")
@@ -107,22 +113,17 @@ class Runtime:
 
     @staticmethod
     def _answered(fleet: Fleet, headers: Mapping[str, str], body: bytes, answer: Answer) -> Response:
-        attributes = headers.get(f"{_PREFIX}custom-attributes")
-        if fleet.capture and fleet.capture.sampled():
-            metadata: dict[str, Any] = {
-                "eventId": str(uuid.uuid4()),
-                "inferenceTime": f"{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%SZ}",
-            }
-            if attributes:
-                metadata["customAttributes"] = [attributes]
-            if inference := headers.get(f"{_PREFIX}inference-id"):
-                metadata["inferenceId"] = inference
-            sent = (headers.get("content-type", ""), body)
-            fleet.capture.add(sent, (answer.content_type, answer.body), metadata)
+        if fleet.capture:
+            fleet.capture.keep(headers, body, answer)
         more = {"X-Amzn-SageMaker-Custom-Attributes": answer.attributes} if answer.attributes else {}
         variant = {"x-Amzn-Invoked-Production-Variant": fleet.variant.name}
         # In lower case, or MiniStack would make a JSON answer's type that of the SageMaker API.
         return 200, {"content-type": answer.content_type, **variant, **more}, answer.body
+
+
+def _check_length(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise InvokeError("413", 413, f"HTTP content length exceeded {limit} bytes.")
 
 
 def _check_attributes(given: str) -> None:

@@ -8,6 +8,12 @@ from local.cloud import seams
 from local.cloud.sagemaker.fleet import Fleet
 from local.cloud.sagemaker.router import Reply
 
+# "Alarms and logs for tracking metrics from serverless endpoints" names these.
+_SERVERLESS = {
+    *("Invocations", "Invocation4XXErrors", "Invocation5XXErrors"),
+    *("ModelLatency", "OverheadLatency", "ModelSetupTime"),
+}
+
 
 def measure(reply: Reply, overhead: float) -> None:
     """A request that an instance was asked; `overhead` are the seconds around the model's."""
@@ -20,6 +26,11 @@ def measure(reply: Reply, overhead: float) -> None:
             "OverheadLatency": (max(0.0, overhead) * 1e6, "Microseconds"),
         },
     )
+
+
+def setup(fleet: Fleet, seconds: float) -> None:
+    """How long a new copy of a serverless variant took to start."""
+    _publish(fleet, {"ModelSetupTime": (seconds * 1e6, "Microseconds")})
 
 
 def unanswered(fleet: Fleet) -> None:
@@ -44,6 +55,9 @@ def _publish(fleet: Fleet, values: dict[str, tuple[float, str]]) -> None:
     Monitoring" only (docs/decisions/0135).
     """
     variant = {"EndpointName": fleet.variant.endpoint, "VariantName": fleet.variant.name}
+    known: list[dict[str, str]] = [variant, {**variant, "EndpointConfigName": fleet.variant.config}]
+    if fleet.on_demand:
+        known, values = [variant], {name: values[name] for name in values if name in _SERVERLESS}
     for name, (value, unit) in values.items():
-        for dimensions in (variant, {**variant, "EndpointConfigName": fleet.variant.config}):
+        for dimensions in known:
             seams.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dimensions)

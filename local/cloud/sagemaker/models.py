@@ -12,6 +12,7 @@ from local.cloud import roles
 from local.cloud.extensions import Cloud
 from local.cloud.place import REGION
 from local.cloud.protocol import Caller, Operation, arn
+from local.cloud.sagemaker import variants
 from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, page
 from local.runner import storage
 
@@ -24,8 +25,21 @@ _MODEL = (
     "EnableNetworkIsolation",
 )
 _CONTAINER = ("Image", "ModelDataUrl", "Environment", "ModelPackageName", "Mode", "ContainerHostname")
-_CONFIG = ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId")
-_VARIANT = ("VariantName", "ModelName", "InitialInstanceCount", "InstanceType", "InitialVariantWeight")
+_CONFIG = (
+    "EndpointConfigName",
+    "ProductionVariants",
+    "DataCaptureConfig",
+    "KmsKeyId",
+    "ShadowProductionVariants",
+)
+_VARIANT = (
+    "VariantName",
+    "ModelName",
+    "InitialInstanceCount",
+    "InstanceType",
+    "InitialVariantWeight",
+    "ServerlessConfig",
+)
 _INSTANCES = 10  # of a variant: each is a process on this machine
 
 
@@ -143,13 +157,16 @@ class _Models:
         tags, resource = request.pop("Tags", []), config_arn(request["EndpointConfigName"])
         authorize_create(caller, "CreateEndpointConfig", resource, tags)
         _only(request, _CONFIG, "")
-        for index, variant in enumerate(request["ProductionVariants"], 1):
-            _only(variant, _VARIANT, f"ProductionVariants.{index}.")
-            if "InstanceType" not in variant or variant.get("InitialInstanceCount", 0) < 1:
-                raise invalid(f"ProductionVariants.{index} needs InstanceType and InitialInstanceCount.")
-            check_instances(variant["InitialInstanceCount"], f"ProductionVariants.{index}")
-            model(self._store, variant["ModelName"])
-        names = [variant["VariantName"] for variant in request["ProductionVariants"]]
+        named: dict[str, Record] = {}
+        for where, variant in variants.numbered(request):
+            _only(variant, _VARIANT, f"{where}.")
+            if "ServerlessConfig" not in variant:
+                if "InstanceType" not in variant or variant.get("InitialInstanceCount", 0) < 1:
+                    raise invalid(f"{where} needs InstanceType and InitialInstanceCount.")
+                check_instances(variant["InitialInstanceCount"], where)
+            named[variant["ModelName"]] = model(self._store, variant["ModelName"])
+        variants.check(request, named)
+        names = [variant["VariantName"] for _, variant in variants.numbered(request)]
         if len(set(names)) < len(names):
             raise invalid("The names of the production variants of an endpoint configuration must be unique.")
         if not any(variant.get("InitialVariantWeight", 1.0) for variant in request["ProductionVariants"]):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from local.cloud import alarms, guardrails
 from local.cloud.place import REGION
 from local.cloud.protocol import Caller
-from local.cloud.sagemaker import models
+from local.cloud.sagemaker import models, variants
 from local.cloud.sagemaker.deployment import Service
 from local.cloud.sagemaker.store import Record, Store, invalid
 
@@ -23,12 +23,13 @@ def config(store: Store, caller: Caller, name: str) -> Record:
 
 
 def counts(config: Record) -> dict[str, int]:
-    """The instances of each variant."""
-    return {it["VariantName"]: it["InitialInstanceCount"] for it in config["ProductionVariants"]}
+    """The instances of each production variant; a serverless one is one that is up."""
+    return {it["VariantName"]: it.get("InitialInstanceCount", 1) for it in config["ProductionVariants"]}
 
 
 def plan(how: Record | None, config: Record, running: Mapping[str, int]) -> guardrails.Plan:
     """The update that a DeploymentConfig asks for; `ApiError` if AWS would refuse it."""
+    variants.check_deployment(how, config)
     try:
         found = guardrails.plan(how, counts(config), running)
     except guardrails.RefusedError as refused:
@@ -43,12 +44,13 @@ def retained(store: Store, endpoint: Record, service: Service, config: Record, r
     if not request.get("RetainAllVariantProperties"):
         return config
     excluded = {it["VariantPropertyType"] for it in request.get("ExcludeRetainedVariantProperties", [])}
-    weights = {fleet.variant.name: fleet.weight for fleet in service.fleets}
-    for variant in config["ProductionVariants"]:
+    weights = {fleet.variant.name: fleet.weight for fleet in [*service.fleets, *service.shadows]}
+    running = {fleet.variant.name: fleet.capacity for fleet in service.shadows} | service.running
+    for _, variant in variants.numbered(config):
         if (name := variant["VariantName"]) not in weights:
             continue
-        if "DesiredInstanceCount" not in excluded:
-            variant["InitialInstanceCount"] = service.running[name]
+        if "DesiredInstanceCount" not in excluded and "ServerlessConfig" not in variant:
+            variant["InitialInstanceCount"] = running[name]
         if "DesiredWeight" not in excluded:
             variant["InitialVariantWeight"] = weights[name]
     if "DataCaptureConfig" not in excluded:

@@ -46,7 +46,13 @@ def register(*, silent: bool) -> None:
     )
     _register(
         "EndpointConfig",
-        ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId"),
+        (
+            "EndpointConfigName",
+            "ProductionVariants",
+            "DataCaptureConfig",
+            "KmsKeyId",
+            "ShadowProductionVariants",
+        ),
         {"EndpointConfigName": "EndpointConfigName"},
     )
     resources.register(
