@@ -36,6 +36,7 @@ PENDING_KEY = (
     "the KMS key, pending deletion for the days of foundation.key_pending_window_days (no charge meanwhile)"
 )
 KEPT_BY_AWS = (
+    "the role AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint, AWS's own, which scaling in any app uses",
     "shared service log groups (/aws/sagemaker/ProcessingJobs, /aws/sagemaker/TrainingJobs, /aws-glue/*)",
     "the history of SageMaker jobs, which cannot be deleted and costs nothing",
     "the bootstrap stack CDKToolkit and its assets, which other apps of the account share",

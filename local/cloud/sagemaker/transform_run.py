@@ -14,7 +14,6 @@ import http
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from local.cloud.extensions import Cloud
@@ -22,6 +21,7 @@ from local.cloud.place import REGION
 from local.cloud.sagemaker.fleet import Fleet, FleetError, Variant
 from local.cloud.sagemaker.instance import Answer
 from local.cloud.sagemaker.models import Runnable
+from local.cloud.sagemaker.parallel import side_by_side
 from local.cloud.sagemaker.split import (
     Processing,
     RecordError,
@@ -116,8 +116,9 @@ class Run:
         )
         model = dataclasses.replace(runnable, environment=self._environment(runnable.environment))
         shares = [sources[place :: self._instances] for place in range(self._instances)]
-        with ThreadPoolExecutor(len(shares), "transform") as pool:
-            found = list(pool.map(lambda share: self._instance(cloud, model, share), shares))
+        found = side_by_side(
+            lambda share: self._instance(cloud, model, share), shares, at_once=len(shares), name="transform"
+        )
         faults = [fault for share in found for fault in share]
         return min(faults) if faults else None  # AlgorithmError before ClientError
 
@@ -167,20 +168,17 @@ class Run:
             return []
         server = _Server(cloud, self.name, model)
         faults = []
-        with (
-            contextlib.closing(server),
-            ThreadPoolExecutor(self.request["MaxConcurrentTransforms"], "transform") as pool,
-        ):
+        with contextlib.closing(server):
             for source in sources:
                 try:
-                    self._object(server, pool, source)
+                    self._object(server, source)
                 except _ObjectError as error:
                     for line in str(error).splitlines():
                         self._say(f"{source.bucket}/{source.key}: {line}")
                     faults.append(error.fault)
         return faults
 
-    def _object(self, server: _Server, pool: ThreadPoolExecutor, source: Source) -> None:
+    def _object(self, server: _Server, source: Source) -> None:
         body = self.s3.get_object(Bucket=source.bucket, Key=source.key)["Body"].read()
         try:
             if self.request["TransformInput"].get("CompressionType") == "Gzip":
@@ -191,7 +189,12 @@ class Run:
             limit = self.request["MaxPayloadInMB"] * _MEBIBYTE
             single = split and self.request["BatchStrategy"] == "SingleRecord"
             requests = list(batches(sent, single=single, limit=limit))
-            answers = list(pool.map(lambda batch: self._answer(server, batch, split=split), requests))
+            answers = side_by_side(
+                lambda batch: self._answer(server, batch, split=split),
+                requests,
+                at_once=self.request["MaxConcurrentTransforms"],
+                name="transform",
+            )
             given, parts = iter(records), []
             for batch, answer in zip(requests, answers, strict=True):
                 parts += self.processing.stored(list(itertools.islice(given, len(batch))), answer)

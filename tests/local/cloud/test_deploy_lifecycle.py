@@ -1,6 +1,7 @@
 """A deployment that is interrupted, made again, and taken down to nothing by `make destroy`'s own code."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -21,6 +22,9 @@ from tools import destroy, replay
 from tools.assembly import Assembly
 
 __all__ = ["trained"]
+
+# Made by the first registration of a variant for scaling, for all apps of the account.
+LINKED_ROLE = "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
 
 @contextlib.contextmanager
@@ -126,6 +130,16 @@ def inventory(clients: Clients) -> set[str]:
     return found
 
 
+def prebuilt(cdk: Cdk) -> Callable[[list[str]], int]:
+    """The CLI on the assembly that is there: `make destroy` would synthesize it again."""
+
+    def run(arguments: list[str]) -> int:
+        cdk(*(argument for argument in arguments if argument != "--no-notices"))
+        return 0
+
+    return run
+
+
 @pytest.mark.deep
 def test_a_cloud_killed_during_a_deploy_starts_again_and_deploys(sandbox: Cdk) -> None:
     place, clients = sandbox.place, sandbox.place.client
@@ -160,12 +174,7 @@ def test_destroy_leaves_what_is_documented_and_nothing_else(sandbox: Cdk) -> Non
     table = {"Name": "left", "StorageDescriptor": {"Columns": []}}
     clients("glue").create_table(DatabaseName="flights_sandbox", TableInput=table)
 
-    def run_cdk(arguments: list[str]) -> int:
-        """On the assembly that is there: `make destroy` would synthesize it again."""
-        sandbox(*(argument for argument in arguments if argument != "--no-notices"))
-        return 0
-
-    assert destroy.main(["--stage", "sandbox", "--yes"], clients=clients, cdk=run_cdk) == 0
+    assert destroy.main(["--stage", "sandbox", "--yes"], clients=clients, cdk=prebuilt(sandbox)) == 0
     left = inventory(clients) - before
     keys = {line.split()[-1] for line in left if line.startswith("kms")}
     states = {clients("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] for key in keys}
@@ -226,16 +235,22 @@ def test_production_is_protected_and_keeps_its_data(production: Cdk, before: set
     made = {line.split()[1] for line in inventory(clients) - before}
     assert made >= {answer for _, answer, _ in INVENTORY["ec2"]} | {"EventSourceMappings", "Keys"}
     assert "TerminationProtection" in production("destroy", "--all", "--force", succeeds=False)
+    taken_down = functools.partial(
+        destroy.main, ["--stage", "production", "--yes"], clients=clients, cdk=prebuilt(production)
+    )
+    assert taken_down() == 1
     stacks = [item["StackName"] for item in clients("cloudformation").describe_stacks()["Stacks"]]
     for stack in stacks:
         clients("cloudformation").update_termination_protection(
             StackName=stack, EnableTerminationProtection=False
         )
-    production("destroy", "--all", "--force")
-    # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs.
-    left = {line.rpartition(" ")[0] for line in inventory(clients) - before}
+    assert taken_down() == 0
+    left = inventory(clients) - before
+    # `retain_data` keeps what `tools.destroy` names: the key, the buckets, the model group, the database, logs; AWS keeps
+    # the role of its own with which it scales.
     kept = {"kms Keys", "s3 Buckets", "sagemaker ModelPackageGroupSummaryList", "glue DatabaseList"}
-    assert left == kept | {"logs logGroups"}
+    assert {line.rpartition(" ")[0] for line in left} == kept | {"logs logGroups", "iam Roles"}
+    assert {line for line in left if line.startswith("iam")} == {f"iam Roles {LINKED_ROLE}"}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -232,9 +232,19 @@ def endpoint(clients: Clients, resource: Resource) -> Mapping[str, Any]:
 
 def scalable_target(clients: Clients, resource: Resource) -> Mapping[str, Any]:
     of_variant, _, namespace = resource.physical_id.split("|")
-    read = clients("application-autoscaling").describe_scalable_targets
-    [found] = read(ServiceNamespace=namespace, ResourceIds=[of_variant])["ScalableTargets"]
-    return dict(found)
+    scaling = clients("application-autoscaling")
+    [found] = scaling.describe_scalable_targets(ServiceNamespace=namespace, ResourceIds=[of_variant])[
+        "ScalableTargets"
+    ]
+    actions = scaling.describe_scheduled_actions(ServiceNamespace=namespace, ResourceId=of_variant)[
+        "ScheduledActions"
+    ]
+    told = {**found, "ScheduledActions": actions}
+    limits = {name: found[name] for name in ("MinCapacity", "MaxCapacity")}
+    if limits in [it.get("ScalableTargetAction") for it in actions]:
+        # An hour is a minute here: an action may have set the limits since, which is what it is for.
+        told |= {name: resource.properties[name] for name in limits}
+    return told
 
 
 def scaling_policy(clients: Clients, resource: Resource) -> Mapping[str, Any]:

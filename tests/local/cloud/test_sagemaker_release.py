@@ -1,12 +1,11 @@
 """The deployed sandbox: an approval puts the version in service, by roles of the templates alone, and its end is told.
 
 A later one replaces it, one whose artifact is gone does not; a rejection brings the one before it back; and one command
-restores it after Serving was made anew. What a rollout left different is told and put right.
+restores it after Serving was made anew. How a rollback ends: test_rollout_endings.py.
 """
 
 import contextlib
 import dataclasses
-import datetime as dt
 import json
 import subprocess
 import sys
@@ -82,7 +81,6 @@ class Release:
         self.group = named("AWS::SageMaker::ModelPackageGroup", "Models").rsplit("/", 1)[-1]
         self.endpoint = self.outputs()["EndpointName"]
         self.queue = named("AWS::SQS::Queue", "ApprovalsEventsQueue").rsplit("/", 1)[-1]
-        self.ends = named("AWS::SQS::Queue", "RolloutsEventsQueue").rsplit("/", 1)[-1]
         self.topic = named("AWS::SNS::Topic", "Topic")
 
     def outputs(self) -> dict[str, str]:
@@ -365,42 +363,3 @@ def test_one_command_restores_the_approved_version_after_serving_was_made_anew(
     assert release.serves(first)["StackStatus"] == "UPDATE_COMPLETE"
     found = release.client("sagemaker").describe_endpoint(EndpointName=release.endpoint)
     assert found["EndpointConfigName"] == release.outputs()["EndpointConfigName"]
-
-
-def test_an_endpoint_that_does_not_run_what_its_stack_believes_is_told_and_put_right(
-    release: Release, inbox: Inbox
-) -> None:
-    """As after an automatic rollback that CloudFormation took for a success; by the check's role alone."""
-    first, second, _ = release.packages()
-    before = release.outputs()["EndpointConfigName"]
-    assert release.approve(second)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
-    release.became(second, "in service")
-    sagemaker = release.client("sagemaker")
-    sagemaker.update_endpoint(
-        EndpointName=release.endpoint, EndpointConfigName=before, RetainDeploymentConfig=True
-    )
-    assert eventually(
-        lambda: sagemaker.describe_endpoint(EndpointName=release.endpoint)["EndpointStatus"] == "InService",
-        seconds=30,
-    )
-    (stack,) = release.client("cloudformation").describe_stacks(StackName=SERVING)["Stacks"]
-    end = {
-        "id": "silent",
-        "time": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "detail-type": "CloudFormation Stack Status Change",
-        "detail": {
-            "stack-id": stack["StackId"],
-            "status-details": {"status": "UPDATE_COMPLETE"},
-            "client-request-token": f"release-{number(second)}-silent",
-        },
-    }
-    sqs = release.client("sqs")
-    sqs.send_message(
-        QueueUrl=sqs.get_queue_url(QueueName=release.ends)["QueueUrl"],
-        MessageBody=json.dumps(end),
-        MessageGroupId="serving",
-        MessageDeduplicationId="silent",
-    )
-    assert release.serves(first)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
-    assert "CloudFormation took it for a success" in release.became(second, "rolled back")["rollout-reason"]
-    assert eventually(lambda: inbox.has("what served before serves on", second), seconds=20), inbox.texts
