@@ -23,6 +23,8 @@ def endpoint(record: Record, service: Service | None) -> Record:
     record["ProductionVariants"] = [_variant(fleet, service) for fleet in service.fleets]
     if capture := next((fleet.capture for fleet in service.fleets if fleet.capture), None):
         record["DataCaptureConfig"] = capture.described
+    if service.queue:
+        record["AsyncInferenceConfig"] = service.queue.config
     return record
 
 

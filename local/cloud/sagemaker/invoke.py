@@ -100,6 +100,12 @@ class Runtime:
         routing = self._endpoints.routing(name)
         if not routing:
             raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
+        if self._endpoints.queue(name):
+            raise InvokeError(
+                "ValidationError",
+                400,
+                f"Endpoint {name} of account {ACCOUNT} is asynchronous: use InvokeEndpointAsync.",
+            )
         target = headers.get(f"{_PREFIX}target-variant")
         if target and target not in {share.fleet.variant.name for share in routing}:
             raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")

@@ -12,6 +12,7 @@ from local.cloud import roles
 from local.cloud.extensions import Cloud
 from local.cloud.place import REGION
 from local.cloud.protocol import Caller, Operation, arn
+from local.cloud.sagemaker import asynchronous_config
 from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, page
 from local.runner import storage
 
@@ -24,7 +25,13 @@ _MODEL = (
     "EnableNetworkIsolation",
 )
 _CONTAINER = ("Image", "ModelDataUrl", "Environment", "ModelPackageName", "Mode", "ContainerHostname")
-_CONFIG = ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId")
+_CONFIG = (
+    "EndpointConfigName",
+    "ProductionVariants",
+    "DataCaptureConfig",
+    "KmsKeyId",
+    "AsyncInferenceConfig",
+)
 _VARIANT = ("VariantName", "ModelName", "InitialInstanceCount", "InstanceType", "InitialVariantWeight")
 _INSTANCES = 10  # of a variant: each is a process on this machine
 
@@ -149,6 +156,7 @@ class _Models:
                 raise invalid(f"ProductionVariants.{index} needs InstanceType and InitialInstanceCount.")
             check_instances(variant["InitialInstanceCount"], f"ProductionVariants.{index}")
             model(self._store, variant["ModelName"])
+        asynchronous_config.check(request)
         names = [variant["VariantName"] for variant in request["ProductionVariants"]]
         if len(set(names)) < len(names):
             raise invalid("The names of the production variants of an endpoint configuration must be unique.")

@@ -46,7 +46,7 @@ def register(*, silent: bool) -> None:
     )
     _register(
         "EndpointConfig",
-        ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId"),
+        ("EndpointConfigName", "ProductionVariants", "DataCaptureConfig", "KmsKeyId", "AsyncInferenceConfig"),
         {"EndpointConfigName": "EndpointConfigName"},
     )
     resources.register(
