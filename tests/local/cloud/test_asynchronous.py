@@ -14,10 +14,17 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from local.cloud import lifecycle
 from local.cloud.place import ACCOUNT, REGION, Place
 from stacks.serving_rules import Feature, Option, refusal
+from tests.local.cloud import test_properties
+from tests.local.cloud.conftest import Cdk
 from tests.local.cloud.test_sagemaker_endpoints import CAPTURE, Hosting, servers
+from tests.local.cloud.test_sagemaker_release import Release, Trained, trained
 from tests.local.cloud.test_stream import eventually
+from tools.assembly import Assembly
+
+__all__ = ["trained"]
 
 # "Alarms and logs for tracking metrics from asynchronous endpoints": the list is exhaustive.
 OF_ENDPOINT = {
@@ -293,6 +300,14 @@ def test_what_the_api_does_not_allow_is_refused(hosting: Asynchronous, served: s
         hosting.ask(served)
 
 
+def test_a_caller_without_permission_is_refused(hosting: Asynchronous, served: str, cloud: Place) -> None:
+    sts = hosting.client("sts").assume_role(RoleArn=hosting.role, RoleSessionName="test")["Credentials"]
+    keys = sts["AccessKeyId"], sts["SecretAccessKey"], sts["SessionToken"]
+    runtime = cloud.client("sagemaker-runtime", keys)
+    with pytest.raises(ClientError, match=r"AccessDenied.*sagemaker:InvokeEndpointAsync.*endpoint"):
+        runtime.invoke_endpoint_async(EndpointName=served, Body=b"[1]")
+
+
 def test_a_real_time_endpoint_has_no_queue_and_no_zero(hosting: Asynchronous, served: str) -> None:
     name = hosting.endpoint(hosting.config(hosting.model(hosting.store())))
     hosting.settled(name)
@@ -473,3 +488,78 @@ def test_the_backlog_starts_the_first_instance_and_its_end_takes_the_last_one(
     scaling.deregister_scalable_target(**key)
     hosting.client("cloudwatch").delete_alarms(AlarmNames=[f"{name}-waiting"])
     hosting.delete(name)
+
+
+@pytest.mark.deep
+def test_the_option_s_own_stack_follows_an_approval_answers_and_scales_to_zero_and_back(
+    tmp_path_factory: pytest.TempPathFactory, complete: Callable[[str], Assembly], trained: Trained
+) -> None:
+    """The sandbox with the option listed: every permission, policy and alarm is the templates' own."""
+    with lifecycle.running(Place.on_free_port(tmp_path_factory.mktemp("asynchronous"))) as place:
+        cdk, client = Cdk(place, complete("sandbox")), place.client
+        cdk("bootstrap")
+        cdk.deploy(*sorted(cdk.assembly.templates.keys() - {"Serverless", "Experiment"}))
+        release = Release(cdk, client)
+        package = release.register(trained, "first")
+        assert release.approve(package)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+
+        option = Release(cdk, client, "flights-sandbox-asynchronous")
+        assert option.serves(package)["StackStatus"] == "UPDATE_COMPLETE", option.reasons()
+        name = option.outputs()["EndpointName"]
+        sagemaker, s3, sqs = client("sagemaker"), client("s3"), client("sqs")
+
+        def running() -> int:
+            return Asynchronous.running(sagemaker.describe_endpoint(EndpointName=name))
+
+        queue = sqs.create_queue(QueueName="answers")["QueueUrl"]
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": f"arn:aws:sqs:{REGION}:{ACCOUNT}:answers",
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+        settings = sagemaker.describe_endpoint(EndpointName=name)["AsyncInferenceConfig"]
+        topic = settings["OutputConfig"]["NotificationConfig"]["SuccessTopic"]
+        client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=statement["Resource"])
+
+        def answered() -> None:
+            key = f"asynchronous/input/{uuid.uuid4().hex}.json"
+            s3.put_object(Bucket=release.curated, Key=key, Body=json.dumps({"instances": [trained.record]}))
+            sent = client("sagemaker-runtime").invoke_endpoint_async(
+                EndpointName=name,
+                InputLocation=f"s3://{release.curated}/{key}",
+                ContentType="application/json",
+            )
+            received = eventually(lambda: sqs.receive_message(QueueUrl=queue).get("Messages", []), seconds=60)
+            message = json.loads(json.loads(received[0]["Body"])["Message"])
+            assert (message["inferenceId"], message["invocationStatus"]) == (sent["InferenceId"], "Completed")
+            where = sent["OutputLocation"].removeprefix(f"s3://{release.curated}/")
+            assert where.startswith("asynchronous/output/")
+            found = s3.get_object(Bucket=release.curated, Key=where)
+            assert found["ServerSideEncryption"] == "aws:kms"
+            assert len(json.loads(found["Body"].read())["predictions"]) == 1
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=received[0]["ReceiptHandle"])
+
+        answered()
+        assert eventually(lambda: running() == 0, 60)
+        answered()  # the first instance comes for it
+        assert eventually(lambda: running() == 0, 60)
+        (target,) = [
+            it
+            for it in client("application-autoscaling").describe_scalable_targets(
+                ServiceNamespace="sagemaker"
+            )["ScalableTargets"]
+            if name in it["ResourceId"]
+        ]
+        told = client("application-autoscaling").describe_scaling_activities(
+            ServiceNamespace="sagemaker", ResourceId=target["ResourceId"]
+        )["ScalingActivities"]
+        assert any("triggered policy from-zero" in it["Cause"] for it in told), told
+        assert set(test_properties.differences(cdk.assembly, client)) == set()
+
+        second = release.register(trained, "second")  # a rollout while no instance runs
+        assert release.approve(second)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+        assert option.serves(second)["StackStatus"] == "UPDATE_COMPLETE", option.reasons()
+        answered()
