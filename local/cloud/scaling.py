@@ -138,8 +138,12 @@ def after(decision: Decision, state: State, now: float) -> State:
 
 
 def tracked(capacity: int, value: float, target: float) -> int:
-    """The capacity at which the metric is at its target, rounded up: never too little."""
-    return math.ceil(round(capacity * value / target, 9))
+    """The capacity at which the metric is at its target, rounded up: never too little.
+
+    Of no capacity the metric is what it would be of one ("Autoscale an asynchronous endpoint": out of zero once the
+    queue exceeds the target).
+    """
+    return math.ceil(round(max(1, capacity) * value / target, 9))
 
 
 def stepped(policy: Stepping, capacity: int, breach: Breach) -> int:

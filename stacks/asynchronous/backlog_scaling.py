@@ -14,8 +14,8 @@ _BACKLOG = "ApproximateBacklogSizePerInstance"
 class BacklogScaling(Construct):
     """Target tracking on the backlog, and a step out of zero (Task 3.2: scaling; Task 4.2: cost).
 
-    With no instance there is no backlog per instance, so target tracking alone would never begin: an alarm on
-    HasBacklogWithoutCapacity adds the first one. Metrics of the queue carry the endpoint's name as their only
+    With no instance, target tracking alone would begin only once more requests wait than its target; one that waits
+    alone would wait for ever: an alarm on HasBacklogWithoutCapacity adds the first instance. Metrics of the queue carry the endpoint's name as their only
     dimension. Source, with the alarm's numbers: "Autoscale an asynchronous endpoint".
     """
 

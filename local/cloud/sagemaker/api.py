@@ -1,24 +1,24 @@
 """The API of Amazon SageMaker: each module adds its operations to one table.
 
-`InvokeEndpoint` comes by its path, because it carries no target.
+What invokes an endpoint comes by its path, because it carries no target.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from local.cloud import protocol, seams
 from local.cloud.extensions import Cloud
 from local.cloud.sagemaker import jobs, models, pipelines, registry, store, transform, types
+from local.cloud.sagemaker.asynchronous import AsyncRuntime
 from local.cloud.sagemaker.endpoints import Endpoints
-from local.cloud.sagemaker.invoke import InvokeError, Runtime
+from local.cloud.sagemaker.invoke import InvokeError, Response, Runtime
 
 _RUNTIME = re.compile(r"/endpoints/([^/]+)/(invocations|async-invocations|invocations-response-stream)")
-_UNSUPPORTED = {
-    "async-invocations": "InvokeEndpointAsync",
-    "invocations-response-stream": "InvokeEndpointWithResponseStream",
-}
+_UNSUPPORTED = {"invocations-response-stream": "InvokeEndpointWithResponseStream"}
+_Invoke = Callable[[protocol.Caller, str, Mapping[str, str], bytes], Response]
 
 
 def install(cloud: Cloud) -> None:
@@ -36,14 +36,18 @@ def install(cloud: Cloud) -> None:
     }
     protocol.register("sagemaker", "SageMaker", operations)
     api = seams.app.SERVICE_HANDLERS["sagemaker"]
-    seams.service("sagemaker", "SageMaker", _by_path(api, Runtime(endpoints)))
-    protocol.OPERATIONS["sagemaker-runtime"] = ["InvokeEndpoint"]
+    runtimes: dict[str, _Invoke] = {
+        "invocations": Runtime(endpoints).invoke,
+        "async-invocations": AsyncRuntime(endpoints).invoke,
+    }
+    seams.service("sagemaker", "SageMaker", _by_path(api, runtimes))
+    protocol.OPERATIONS["sagemaker-runtime"] = ["InvokeEndpoint", "InvokeEndpointAsync"]
     types.register(silent=cloud.place.rollback == "silent")
     seams.tagging._COLLECTORS["sagemaker"] = records.tagged
     seams.tagging._RESOURCE_TAG_COLLECTORS["sagemaker"] = records.tagged
 
 
-def _by_path(api: seams.Handler, runtime: Runtime) -> seams.Handler:
+def _by_path(api: seams.Handler, runtimes: Mapping[str, _Invoke]) -> seams.Handler:
     async def handle(
         method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, list[str]]
     ) -> tuple[int, dict[str, str], bytes]:
@@ -58,7 +62,7 @@ def _by_path(api: seams.Handler, runtime: Runtime) -> seams.Handler:
         caller = protocol.Caller(seams.router.extract_access_key_id(headers, query) or "")
         name = unquote(found[1])
         answer = await seams.concurrency.run_reentrant(
-            runtime.invoke, caller, name, headers, body, thread_name="sagemaker.InvokeEndpoint"
+            runtimes[found[2]], caller, name, headers, body, thread_name="sagemaker.InvokeEndpoint"
         )
         return answer
 

@@ -19,6 +19,7 @@ from local.cloud import alarms, clock, roles, rollout
 from local.cloud.guardrails import Counts, Plan
 from local.cloud.rollout import Alarmed, Command, Done, End, Event, Failed, Phase, Route, Start, State, Tick
 from local.cloud.sagemaker import router, store
+from local.cloud.sagemaker.asynchronous_queue import Queue
 from local.cloud.sagemaker.fleet import Fleet, FleetError
 from local.cloud.sagemaker.provision import FAILED
 
@@ -26,12 +27,16 @@ POLL_SECONDS = 10.0  # of AWS, between two looks at the alarms; it does not say 
 
 
 class Service:
-    """What answers for one endpoint: its fleets, how its traffic is shared, and the update under way."""
+    """What answers for one endpoint: its fleets, how its traffic is shared, and the update under way.
+
+    `queue` is that of an asynchronous endpoint.
+    """
 
     def __init__(self, fleets: Sequence[Fleet]) -> None:
         self.fleets = list(fleets)
         self.routing = router.routing(self.fleets)
         self.deployment: Deployment | None = None
+        self.queue: Queue | None = None
 
     @property
     def running(self) -> dict[str, int]:

@@ -28,6 +28,8 @@ def endpoint(record: Record, service: Service | None) -> Record:
         record["ShadowProductionVariants"] = [_variant(fleet, service) for fleet in shadows]
     if capture := next((fleet.capture for fleet in service.fleets if fleet.capture), None):
         record["DataCaptureConfig"] = capture.described
+    if service.queue:
+        record["AsyncInferenceConfig"] = service.queue.config
     return record
 
 

@@ -12,7 +12,8 @@ from local.cloud import events
 from local.cloud.extensions import Cloud
 from local.cloud.protocol import Caller, Operation, arn
 from local.cloud.rollout import Phase
-from local.cloud.sagemaker import described, models, requested, variants
+from local.cloud.sagemaker import asynchronous_config, described, models, requested, variants
+from local.cloud.sagemaker.asynchronous_queue import Queue
 from local.cloud.sagemaker.deployment import Deployment, Service
 from local.cloud.sagemaker.fleet import Fleet, FleetError
 from local.cloud.sagemaker.provision import Provision
@@ -59,6 +60,11 @@ class Endpoints:
         """Who answers now, and with which share of the traffic. Empty if the endpoint is not in service."""
         service = self._services.get(name)
         return service.routing if service else ()
+
+    def queue(self, name: str) -> Queue | None:
+        """The queue of an asynchronous endpoint that is in service."""
+        service = self._services.get(name)
+        return service.queue if service else None
 
     def change(self, name: str, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
         """Give variants other weights and numbers of instances, in the background; `ApiError` if an update is under way."""
@@ -134,6 +140,7 @@ class Endpoints:
             service = self._services[name]
             if variants.serverless(config) and not service.fleets[0].on_demand:
                 raise invalid(f'Cannot update the instance-based endpoint "{resource}" to a serverless one.')
+            asynchronous_config.check_update(service.queue is not None, config)
             wanted = requested.retained(self._store, record, service, config, request)
             how = request.get("DeploymentConfig")
             if request.get("RetainDeploymentConfig"):
@@ -166,8 +173,10 @@ class Endpoints:
         if len(counts) > 1:
             raise invalid("The capacity of one variant can be updated at a time.")
         for count in counts.values():
-            if count < 1:
-                raise invalid("DesiredInstanceCount must be at least 1.")
+            if count < 1 and not self.queue(name):
+                raise invalid(
+                    "DesiredInstanceCount must be at least 1: only asynchronous endpoints have none."
+                )
             models.check_instances(count, "DesiredInstanceCount")
         self.change(name, weights, counts)
         return {"EndpointArn": endpoint_arn(name)}
@@ -192,7 +201,16 @@ class Endpoints:
                 fleet.close()
             self._became(name, "Failed", FailureReason=str(error), PendingDeploymentSummary=None)
             return
-        self._services[name] = Service(fleets)
+        service = Service(fleets)
+        if asynchronous := config.get("AsyncInferenceConfig"):
+            service.queue = Queue(
+                name,
+                asynchronous,
+                routing=lambda: service.routing,
+                place=self._cloud.place,
+                stopped=self._stopped,
+            )
+        self._services[name] = service
         self._became(name, "InService", PendingDeploymentSummary=None)
 
     def _deploy(self, name: str, deployment: Deployment, config: Record) -> None:
@@ -205,6 +223,8 @@ class Endpoints:
         values: Record = {"FailureReason": state.reason or None if told else None}
         if state.phase is Phase.DONE:
             values["EndpointConfigName"] = config["EndpointConfigName"]
+            if service.queue:
+                service.queue.config = config["AsyncInferenceConfig"]
         status = "UpdateRollbackFailed" if state.phase is Phase.STUCK else "InService"
         self._became(name, status, PendingDeploymentSummary=None, **values)
 
@@ -233,6 +253,8 @@ class Endpoints:
 
     def _take_down(self, name: str) -> None:
         service = self._services.pop(name, None)
+        if service and service.queue:
+            service.queue.close()
         for fleet in service.fleets if service else []:
             fleet.close()
         self._store.remove(endpoint_arn(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import tarfile
 import tempfile
@@ -107,10 +108,14 @@ class Fleet:
         """Let only so many of the instances have traffic; None lets all."""
         self._active = instances
 
-    def take(self, tried: Instance | None = None) -> Instance | None:
-        """A healthy instance with the fewest requests in flight, not the one already tried; `leave` gives it back."""
+    def take(self, tried: Instance | None = None, below: float = math.inf) -> Instance | None:
+        """A healthy instance with the fewest requests in flight, fewer than `below`; `leave` gives it back.
+
+        Not the one already tried.
+        """
         with self._change:
             ready = [it for it in self._instances[: self._active] if it.healthy and it is not tried]
+            ready = [it for it in ready if it.in_flight < below]
             if not ready:
                 return None
             chosen = min(ready, key=lambda it: (it.in_flight, random.random()))  # noqa: S311 - of equal ones any

@@ -60,17 +60,17 @@ class Instance:
         self.healthy = False
         self._look.set()
 
-    def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(self, body: bytes, headers: Mapping[str, str], seconds: float = SECONDS_TO_ANSWER) -> Answer:
         """The container's answer; `BrokenError` if there was none at all, another `OSError` if it is late or cut off."""
         with self._slots:
             while True:
                 try:
                     connection, fresh = self._idle.pop(), False
                 except IndexError:
-                    connection = http.client.HTTPConnection(
-                        "127.0.0.1", self._port, timeout=SECONDS_TO_ANSWER
-                    )
-                    fresh = True
+                    connection, fresh = http.client.HTTPConnection("127.0.0.1", self._port), True
+                connection.timeout = seconds
+                if connection.sock:
+                    connection.sock.settimeout(seconds)
                 try:
                     connection.request("POST", "/invocations", body=body, headers=dict(headers))
                     response = connection.getresponse()

@@ -106,6 +106,12 @@ class Runtime:
             raise InvokeError("ValidationError", 400, f"Endpoint {name} of account {ACCOUNT} not found.")
         if routing[0].fleet.on_demand:
             _check_length(body, BODY_BYTES)
+        if self._endpoints.queue(name):
+            raise InvokeError(
+                "ValidationError",
+                400,
+                f"Endpoint {name} of account {ACCOUNT} is asynchronous: use InvokeEndpointAsync.",
+            )
         target = headers.get(f"{_PREFIX}target-variant")
         if target and target not in {share.fleet.variant.name for share in routing}:
             raise InvokeError("ValidationError", 400, f"Variant {target} not found for endpoint {name}.")

@@ -8,6 +8,8 @@ from local.cloud import seams
 from local.cloud.sagemaker.fleet import Fleet
 from local.cloud.sagemaker.router import Reply
 
+Values = dict[str, tuple[float, str]]
+
 # "Alarms and logs for tracking metrics from serverless endpoints" names these.
 _SERVERLESS = {
     *("Invocations", "Invocation4XXErrors", "Invocation5XXErrors"),
@@ -18,7 +20,7 @@ _SERVERLESS = {
 def measure(reply: Reply, overhead: float) -> None:
     """A request that an instance was asked; `overhead` are the seconds around the model's."""
     status = reply.answer.status if reply.answer else http.HTTPStatus.INTERNAL_SERVER_ERROR
-    _publish(
+    publish(
         reply.fleet,
         {
             **_counts(reply.fleet, status),
@@ -30,15 +32,15 @@ def measure(reply: Reply, overhead: float) -> None:
 
 def setup(fleet: Fleet, seconds: float) -> None:
     """How long a new copy of a serverless variant took to start."""
-    _publish(fleet, {"ModelSetupTime": (seconds * 1e6, "Microseconds")})
+    publish(fleet, {"ModelSetupTime": (seconds * 1e6, "Microseconds")})
 
 
 def unanswered(fleet: Fleet) -> None:
     """A request that found no healthy instance: a server error without a model's latency."""
-    _publish(fleet, _counts(fleet, http.HTTPStatus.SERVICE_UNAVAILABLE))
+    publish(fleet, _counts(fleet, http.HTTPStatus.SERVICE_UNAVAILABLE))
 
 
-def _counts(fleet: Fleet, status: int) -> dict[str, tuple[float, str]]:
+def _counts(fleet: Fleet, status: int) -> Values:
     return {
         "Invocations": (1.0, "None"),
         "InvocationsPerInstance": (1 / max(1, fleet.capacity), "None"),
@@ -48,7 +50,7 @@ def _counts(fleet: Fleet, status: int) -> dict[str, tuple[float, str]]:
     }
 
 
-def _publish(fleet: Fleet, values: dict[str, tuple[float, str]]) -> None:
+def publish(fleet: Fleet, values: Values) -> None:
     """Once for the variant, which is what alarms watch, and once for the fleet.
 
     The second set, with the endpoint configuration's name, is documented by "Auto-Rollback Configuration and
@@ -61,3 +63,9 @@ def _publish(fleet: Fleet, values: dict[str, tuple[float, str]]) -> None:
     for name, (value, unit) in values.items():
         for dimensions in known:
             seams.cloudwatch.record_metric("AWS/SageMaker", name, value, unit, dimensions)
+
+
+def of_endpoint(name: str, values: Values) -> None:
+    """Metrics of a queue: the endpoint is their only dimension."""
+    for metric, (value, unit) in values.items():
+        seams.cloudwatch.record_metric("AWS/SageMaker", metric, value, unit, {"EndpointName": name})

@@ -12,7 +12,7 @@ from local.cloud import roles
 from local.cloud.extensions import Cloud
 from local.cloud.place import REGION
 from local.cloud.protocol import Caller, Operation, arn
-from local.cloud.sagemaker import variants
+from local.cloud.sagemaker import asynchronous_config, variants
 from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, page
 from local.runner import storage
 
@@ -30,6 +30,7 @@ _CONFIG = (
     "ProductionVariants",
     "DataCaptureConfig",
     "KmsKeyId",
+    "AsyncInferenceConfig",
     "ShadowProductionVariants",
 )
 _VARIANT = (
@@ -166,6 +167,7 @@ class _Models:
                 check_instances(variant["InitialInstanceCount"], where)
             named[variant["ModelName"]] = model(self._store, variant["ModelName"])
         variants.check(request, named)
+        asynchronous_config.check(request)
         names = [variant["VariantName"] for _, variant in variants.numbered(request)]
         if len(set(names)) < len(names):
             raise invalid("The names of the production variants of an endpoint configuration must be unique.")

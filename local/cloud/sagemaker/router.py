@@ -6,6 +6,7 @@ The routing of an endpoint is an immutable snapshot that is replaced as a whole:
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,7 @@ def ask(
     while True:
         snapshot = routing()
         try:
-            fleet, instance = _choose(snapshot, variant, tried)
+            fleet, instance = choose(snapshot, variant, tried)
         except NobodyError:
             if routing() is not snapshot:  # traffic moved meanwhile
                 continue
@@ -81,8 +82,10 @@ def ask(
             fleet.leave(instance)
 
 
-def _choose(routing: Routing, variant: str | None, tried: Instance | None) -> tuple[Fleet, Instance]:
-    """By weight; a fleet without a healthy instance leaves its part to the others."""
+def choose(
+    routing: Routing, variant: str | None, tried: Instance | None, *, below: float = math.inf
+) -> tuple[Fleet, Instance]:
+    """By weight; a fleet without a healthy instance with fewer than `below` requests leaves its part to the others."""
     left = {
         share.fleet: share.of_variant if variant else share.weight
         for share in routing
@@ -92,7 +95,7 @@ def _choose(routing: Routing, variant: str | None, tried: Instance | None) -> tu
     while any(left.values()):
         (fleet,) = random.choices(list(left), list(left.values()))  # noqa: S311 - a share of traffic
         first = first or fleet
-        if instance := fleet.take(tried):
+        if instance := fleet.take(tried, below):
             return fleet, instance
         del left[fleet]
     raise NobodyError(first or routing[0].fleet)

@@ -7,6 +7,7 @@ copy that proves a new endpoint answers its first request: here it ends, so the 
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 
@@ -63,7 +64,7 @@ class Serverless(Fleet):
                 self._drain()
             self.desired = self.capacity
 
-    def take(self, tried: Instance | None = None) -> Instance | None:
+    def take(self, tried: Instance | None = None, below: float = math.inf) -> Instance | None:  # noqa: ARG002 - a copy takes one at a time
         """An idle copy, else a new one, whose start the request waits for. `ThrottledError` over MaxConcurrency."""
         with self._change:
             if not self._up:

@@ -52,6 +52,7 @@ def register(*, silent: bool) -> None:
             "DataCaptureConfig",
             "KmsKeyId",
             "ShadowProductionVariants",
+            "AsyncInferenceConfig",
         ),
         {"EndpointConfigName": "EndpointConfigName"},
     )

@@ -36,8 +36,6 @@ def check(config: Record, models: Mapping[str, Record]) -> None:
             "With ShadowProductionVariants, specify one variant for ProductionVariants and one variant for "
             "ShadowProductionVariants."
         )
-    if shadows and "AsyncInferenceConfig" in config:
-        _refuse(Option.ASYNCHRONOUS, Feature.SHADOW_VARIANT)
     if not serverless(config):
         return
     for where, variant in numbered(config):

@@ -284,6 +284,11 @@ def queue_policy(clients: Clients, url: str) -> str:
     return str(attributes["Policy"])
 
 
+def topic(clients: Clients, resource: Resource) -> Mapping[str, Any]:
+    found = clients("sns").get_topic_attributes(TopicArn=resource.physical_id)["Attributes"]
+    return {**found, "TopicName": found["TopicArn"].rpartition(":")[2]}
+
+
 def topic_policy(clients: Clients, arn: str) -> str:
     return str(clients("sns").get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"])
 
@@ -322,7 +327,7 @@ READERS: Mapping[str, Reader] = {
     "AWS::Logs::LogGroup": log_group,
     "AWS::S3::Bucket": bucket,
     "AWS::S3::BucketPolicy": policies_of(bucket_policy, "Bucket"),
-    "AWS::SNS::Topic": described("sns", "get_topic_attributes", "TopicArn", "Attributes"),
+    "AWS::SNS::Topic": topic,
     "AWS::SNS::TopicPolicy": policies_of(topic_policy, "Topics"),
     "AWS::SQS::Queue": queue,
     "AWS::SQS::QueuePolicy": policies_of(queue_policy, "Queues"),

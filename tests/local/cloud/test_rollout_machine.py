@@ -311,6 +311,13 @@ def test_a_variant_that_is_gone_keeps_its_traffic_until_the_new_ones_take_all() 
     assert rollout.traffic(state.shares, {"old": 1.0}, {"new": 3.0}) == ({"old": 0.0}, {"new": 1.0})
 
 
+@pytest.mark.parametrize("config", [canary(1), linear(1), rolling(1), None])
+def test_without_an_instance_there_is_nothing_to_split(config: Mapping[str, Any] | None) -> None:
+    """An asynchronous endpoint that is scaled to zero changes at once, whatever its strategy."""
+    plan = guardrails.plan(config, {ALL: 0}, {ALL: 0})
+    assert [dict(step.active) for step in plan.steps] == [{ALL: 0}]
+
+
 @pytest.mark.parametrize(
     ("config", "instances", "reason"),
     [

@@ -55,7 +55,7 @@ def capacity(state: State, *breaches: Breach, now: float = 0) -> int | None:
         (101, 2, 3),  # rounded up: never too little
         (400, 2, 8),
         (1000, 2, 10),  # the maximum
-        (100, 0, None),  # nothing times anything: only a step leaves zero
+        (150, 0, 2),  # "only after the number of backlog requests exceeds the target": of none as of one
     ],
 )
 def test_target_tracking_scales_out_in_proportion(value: float, before: int, wanted: int | None) -> None:
