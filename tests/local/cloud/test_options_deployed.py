@@ -261,10 +261,26 @@ def test_an_experiment_compares_two_versions_and_says_when_it_is_too_early(
     assert arms["Champion"]["error_rate"] > 0.3
     assert arms["Challenger"]["service"]["invocations"] == asked.variants["Challenger"] + 2
 
+    # Promotion is an approval, which reaches whoever follows: the schedule, too, names another model.
+    assert release.approve(challenger)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    for name in FOLLOWERS:
+        assert eventually(lambda name=name: follows(release, name, challenger), seconds=60), name
+    outputs = {it["OutputKey"]: it["OutputValue"] for it in stack(release, FOLLOWERS[0])["Outputs"]}
+    model = outputs["ModelName"]
+    assert scheduled(release)["ModelName"] == model
+    described = release.client("sagemaker").describe_model(ModelName=model)
+    assert described["PrimaryContainer"]["ModelPackageName"] == challenger
+
     assert "the experiment has ended" in tool(release, cdk, "experiment", "stop")
     assert "No experiment runs" in tool(release, cdk, "experiment", "status")
     assert not release.client("sagemaker").list_endpoints(NameContains=ENDPOINT)["Endpoints"]
-    assert parameters(release, release.serving)["ModelPackageArn"] == first
+
+
+def scheduled(release: Release) -> Any:
+    """The request that the schedule of the Batch stack sends."""
+    scheduler = release.client("scheduler")
+    [name] = [it["Name"] for it in scheduler.list_schedules(NamePrefix=FOLLOWERS[0])["Schedules"]]
+    return json.loads(scheduler.get_schedule(Name=name)["Target"]["Input"])
 
 
 class Verdicts:
