@@ -396,7 +396,7 @@ def test_an_update_keeps_what_waits_and_answers_it_with_the_new_model(hosting: A
     hosting.delete(name)
 
 
-def test_every_request_is_answered_while_a_fleet_takes_over_and_a_server_dies(
+def test_every_request_is_answered_when_the_only_server_dies_and_while_a_fleet_takes_over(
     hosting: Asynchronous, cloud: Place
 ) -> None:
     before = servers(cloud)
@@ -406,6 +406,7 @@ def test_every_request_is_answered_while_a_fleet_takes_over_and_a_server_dies(
     for process in mine:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+    assert [hosting.answer(it) for it in sent] == [{"predictions": [2, 4]}] * 10
     config = hosting.config(hosting.model(hosting.store(2)), AsyncInferenceConfig=hosting.wanted())
     hosting.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
     sent += [hosting.send(name) for _ in range(10)]
