@@ -190,9 +190,9 @@ def test_the_answer_lies_in_s3_and_the_success_topic_is_told_where(
     hosting: Asynchronous, served: str
 ) -> None:
     location = hosting.put("[1, 2]")
-    sent = hosting.send(served, InputLocation=location, InferenceId="mine-1")
+    sent = hosting.send(served, InputLocation=location, InferenceId='mine "1"')
     assert sent["ResponseMetadata"]["HTTPStatusCode"] == 202
-    assert sent["InferenceId"] == "mine-1"
+    assert sent["InferenceId"] == 'mine "1"'
     assert sent["OutputLocation"].startswith(f"s3://{hosting.bucket}/output/")
     assert sent["FailureLocation"].startswith(f"s3://{hosting.bucket}/failure/")
     assert hosting.answer(sent) == {"predictions": [2, 4]}
@@ -208,7 +208,7 @@ def test_the_answer_lies_in_s3_and_the_success_topic_is_told_where(
             "inputLocation": location,
         },
         "responseParameters": {"contentType": "application/json", "outputLocation": sent["OutputLocation"]},
-        "inferenceId": "mine-1",
+        "inferenceId": 'mine "1"',
         "eventVersion": "1.0",
         "eventSource": "aws:sagemaker",
         "eventName": "InferenceResult",
