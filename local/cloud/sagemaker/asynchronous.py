@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -45,7 +46,7 @@ class AsyncRuntime:
         places = {"X-Amzn-SageMaker-OutputLocation": request.output}
         if request.failure:
             places["X-Amzn-SageMaker-FailureLocation"] = request.failure
-        text = f'{{"InferenceId":"{request.inference}"}}'.encode()
+        text = json.dumps({"InferenceId": request.inference}).encode()
         return 202, {"content-type": "application/json", **places}, text
 
     def _request(self, name: str, headers: Mapping[str, str], body: bytes) -> Request:

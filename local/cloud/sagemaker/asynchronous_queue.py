@@ -67,8 +67,13 @@ class Queue:
             if time.monotonic() - published >= clock.scaled(PUBLISH_SECONDS):
                 published = time.monotonic()
                 self._publish()
-            self._expire()
-            if not self._take_up():
+            try:
+                self._expire()
+                busy = self._take_up()
+            except Exception:  # noqa: BLE001 - one request's failure is not the queue's
+                traceback.print_exc()
+                busy = False
+            if not busy:
                 with self._change:
                     self._change.wait(_POLL_SECONDS)
 
@@ -79,7 +84,7 @@ class Queue:
                 return False
             limit = self.config.get("ClientConfig", {}).get("MaxConcurrentInvocationsPerInstance", _AT_ONCE)
             try:
-                fleet, instance = router.choose(self._routing(), None, self._waiting[0].tried, below=limit)
+                fleet, instance = router.choose(self._routing(), None, None, below=limit)
             except router.NobodyError:
                 return False
             request = self._waiting.popleft()
@@ -92,7 +97,7 @@ class Queue:
         try:
             asynchronous_request.process(request, fleet, instance, self._clients)
         except BrokenError:
-            again, request.tried = True, instance
+            again = request.tried = True
         except Exception:  # noqa: BLE001 - one request's failure is not the queue's
             traceback.print_exc()
         finally:

@@ -50,7 +50,7 @@ class Request:
     config: Record
     received: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC))
     since: float = dataclasses.field(default_factory=time.monotonic)
-    tried: Instance | None = None  # its connection broke
+    tried: bool = False  # a connection broke before any answer
 
     @property
     def age(self) -> float:
@@ -83,7 +83,7 @@ class Clients:
 
 
 def process(request: Request, fleet: Fleet, instance: Instance, clients: Clients) -> None:
-    """Carry it out on an instance. `BrokenError` if that one has not answered at all: another one may."""
+    """Carry it out on an instance. `BrokenError` if that one has not answered at all: it may be asked once more."""
     s3 = clients.get(fleet, "s3")
     values: measure.Values = {"TimeInBacklog": (request.age * 1e3, "Milliseconds")}
     answer: Answer | None = None
@@ -142,7 +142,7 @@ def _ask(request: Request, instance: Instance, body: bytes, values: measure.Valu
         answer = instance.post(body, request.headers, request.timeout)
     except BrokenError:
         instance.doubt()
-        if request.tried is None:
+        if not request.tried:
             raise
     except OSError:
         pass

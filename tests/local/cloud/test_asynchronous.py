@@ -190,9 +190,9 @@ def test_the_answer_lies_in_s3_and_the_success_topic_is_told_where(
     hosting: Asynchronous, served: str
 ) -> None:
     location = hosting.put("[1, 2]")
-    sent = hosting.send(served, InputLocation=location, InferenceId="mine-1")
+    sent = hosting.send(served, InputLocation=location, InferenceId='mine "1"')
     assert sent["ResponseMetadata"]["HTTPStatusCode"] == 202
-    assert sent["InferenceId"] == "mine-1"
+    assert sent["InferenceId"] == 'mine "1"'
     assert sent["OutputLocation"].startswith(f"s3://{hosting.bucket}/output/")
     assert sent["FailureLocation"].startswith(f"s3://{hosting.bucket}/failure/")
     assert hosting.answer(sent) == {"predictions": [2, 4]}
@@ -208,7 +208,7 @@ def test_the_answer_lies_in_s3_and_the_success_topic_is_told_where(
             "inputLocation": location,
         },
         "responseParameters": {"contentType": "application/json", "outputLocation": sent["OutputLocation"]},
-        "inferenceId": "mine-1",
+        "inferenceId": 'mine "1"',
         "eventVersion": "1.0",
         "eventSource": "aws:sagemaker",
         "eventName": "InferenceResult",
@@ -396,7 +396,7 @@ def test_an_update_keeps_what_waits_and_answers_it_with_the_new_model(hosting: A
     hosting.delete(name)
 
 
-def test_every_request_is_answered_while_a_fleet_takes_over_and_a_server_dies(
+def test_every_request_is_answered_when_the_only_server_dies_and_while_a_fleet_takes_over(
     hosting: Asynchronous, cloud: Place
 ) -> None:
     before = servers(cloud)
@@ -406,6 +406,7 @@ def test_every_request_is_answered_while_a_fleet_takes_over_and_a_server_dies(
     for process in mine:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
+    assert [hosting.answer(it) for it in sent] == [{"predictions": [2, 4]}] * 10
     config = hosting.config(hosting.model(hosting.store(2)), AsyncInferenceConfig=hosting.wanted())
     hosting.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
     sent += [hosting.send(name) for _ in range(10)]
