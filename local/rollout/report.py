@@ -246,7 +246,7 @@ def ending(one: Played) -> str:
     if deployment.result == registry.IN_SERVICE:
         return f"in service by canary, {failed} of {len(one.requests)} requests failed"
     minutes = one.figures()["aws_seconds"]["first_bad_answer_to_full_rollback"]
-    after = "" if minutes is None else f" {minutes / 60:.1f} min after its first bad answer"
+    after = "" if minutes is None else f" {minutes / 60:.1f}\N{NO-BREAK SPACE}min after its first bad answer"
     by = f" by the {alarm[1]} alarm" if alarm else ""
     mended = "" if not deployment.repairs else "; the check repaired the stack"
     return f"{deployment.result}{by}{after}{mended}"

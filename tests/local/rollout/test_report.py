@@ -80,6 +80,18 @@ def test_the_check_repairs_a_silent_rollback_once_and_nothing_else(rollback: str
     assert broken(but(GOOD, repairs=1), rollback) == [f"good: {what}: 1, not 0"]
 
 
+def test_a_repair_is_no_stage_of_the_version_that_was_rolled_back() -> None:
+    """After a silent rollback the check deploys the version before anew, by canary, too."""
+    states = [
+        dataclasses.replace(it, active=1.0, status="Updating") if it.at >= 10 else it for it in FAILING.states
+    ]
+    made = but(dataclasses.replace(FAILING, states=states), repairs=1)
+    (one,) = report.played(made, SETTING)
+    assert (one.full_at, one.repair_at) == (None, 10.0)
+    assert report.ending(one).endswith("; the check repaired the stack")
+    assert broken(made, "silent") == []
+
+
 def test_times_are_seconds_of_aws() -> None:
     (found,) = reported(FAILING)["deployments"]
     assert found["aws_seconds"] == {
@@ -108,7 +120,10 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
 def test_titles_say_the_ending() -> None:
     (good,), (bad,) = (report.played(made, SETTING) for made in (GOOD, FAILING))
     assert report.ending(good) == "in service by canary, 0 of 120 requests failed"
-    assert report.ending(bad) == "rolled back by the Errors alarm 4.9 min after its first bad answer"
+    assert (
+        report.ending(bad)
+        == "rolled back by the Errors alarm 4.9\N{NO-BREAK SPACE}min after its first bad answer"
+    )
 
 
 def test_what_the_load_wrote_is_read_in_its_order() -> None:
