@@ -21,7 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from local.rollout.report import Played, ending
+from local.rollout.played import Played
+from local.rollout.report import ending
 from local.rollout.timeline import Request
 from local.rollout.watch import EVERY_SECONDS
 

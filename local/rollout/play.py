@@ -18,7 +18,7 @@ from local.demo import synthesis
 from local.demo.account import Account
 from local.demo.progress import Progress
 from local.rollout import load, models, timeline
-from local.rollout.report import Setting
+from local.rollout.played import Setting
 from local.rollout.timeline import Deployment, State, Timeline
 from local.rollout.watch import Watch
 from stacks import config as configuration

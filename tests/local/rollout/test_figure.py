@@ -6,11 +6,12 @@ from pathlib import Path
 import matplotlib.colors
 import pytest
 
-from local.rollout import figure, report
+from local.rollout import figure
+from local.rollout.played import Played
 from tests.local.rollout.written import SETTING, timeline
 
 EACH = [
-    report.Played(made, made.deployments[0], SETTING)
+    Played(made, made.deployments[0], SETTING)
     for made in (timeline(good=True), timeline(good=False, error="ModelError"))
 ]
 

@@ -16,6 +16,7 @@ from local.demo import account as accounts
 from local.demo.progress import Progress
 from local.rollout import __main__ as command
 from local.rollout import figure, models, play, report
+from local.rollout.played import Setting
 from local.rollout.timeline import Timeline
 from stacks import config as configuration
 from tests.local.demo.test_demo import processes_that_know
@@ -46,7 +47,7 @@ def trained(prepared, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, P
 
 
 @pytest.fixture(scope="module")
-def setting() -> report.Setting:
+def setting() -> Setting:
     return play.setting(configuration.load(context("sandbox")))
 
 
@@ -66,9 +67,9 @@ def played(app: Assembly, trained: tuple[Path, Path], tmp_path_factory: pytest.T
 
 
 def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bounds(
-    played: Timeline, setting: report.Setting, tmp_path: Path
+    played: Timeline, setting: Setting, tmp_path: Path
 ) -> None:
-    setting = report.Setting(setting.factor, setting.canary, 20 * setting.threshold)
+    setting = Setting(setting.factor, setting.canary, 20 * setting.threshold)
     found = report.report(played, setting, rate=8, rollback="told")
     assert report.broken(found) == []
     good, failing = found["deployments"]
@@ -79,7 +80,7 @@ def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bo
     figure.write(report.played(played, setting), tmp_path)
 
 
-def test_the_clients_own_count_agrees_with_the_stages(played: Timeline, setting: report.Setting) -> None:
+def test_the_clients_own_count_agrees_with_the_stages(played: Timeline, setting: Setting) -> None:
     good, _ = report.played(played, setting)
     before = [good.of_new(it) for it in good.requests if it.due < good.canary_at - 1]
     after = [good.of_new(it) for it in good.requests if it.due > good.full_at]

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from local.rollout.report import Setting
+from local.rollout.played import Setting
 from local.rollout.timeline import Deployment, Request, State, Timeline
 
 SETTING = Setting(factor=60, canary=0.5, threshold=1.0)
