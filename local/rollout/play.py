@@ -1,8 +1,7 @@
-"""Deploys, registers, approves and waits: what a person does. Everything else happens by itself."""
+"""Deploys, approves one version after the other, and waits: everything else happens by itself."""
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -15,10 +14,10 @@ from local import registry as packages
 from local.cloud import lifecycle
 from local.demo import account as accounts
 from local.demo import synthesis
-from local.demo.account import Account
 from local.demo.progress import Progress
 from local.rollout import load, models, timeline
 from local.rollout.played import Setting
+from local.rollout.stage import Stage
 from local.rollout.timeline import Deployment, State, Timeline
 from local.rollout.watch import Watch
 from stacks import config as configuration
@@ -30,8 +29,6 @@ STAGE = "sandbox"
 GOOD, SLOW, FAILING = "good", "slow", "failing"
 ALL = (GOOD, SLOW, FAILING)
 EXPECTED = {GOOD: registry.IN_SERVICE, SLOW: registry.ROLLED_BACK, FAILING: registry.ROLLED_BACK}
-# The image is not pulled here; the serving stack names the same repository.
-_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5"
 _SLOWER = 1.5  # times the alarm's threshold: far from noise
 _SECONDS_TO_END = 240.0
 _QUIET_SECONDS = 2.0  # before an approval and after its end: how it was, and that it stays so
@@ -50,81 +47,6 @@ FAILURES = (
     accounts.DeploymentError,
     packages.PackageError,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """The deployed stage, as far as a person needs to know it."""
-
-    account: Account
-    prefix: str
-    endpoint: str
-    bucket: str
-    alarms: dict[str, str]
-
-    @classmethod
-    def of(cls, account: Account, prefix: str) -> Stage:
-        """Look it up; `alarms` are the rollback alarms' short names by their own."""
-        ids = _physical(account, f"{prefix}-serving", "AWS::CloudWatch::Alarm")
-        short = {
-            physical: next(name for name in ("Errors", "Latency", "Quality") if name in logical)
-            for logical, physical in ids.items()
-        }
-        buckets = _physical(account, f"{prefix}-foundation", "AWS::S3::Bucket")
-        (artifacts,) = [name for logical, name in buckets.items() if logical.startswith("Artifacts")]
-        return cls(
-            account, prefix, account.output(f"{prefix}-serving", "EndpointName"), artifacts, dict(short)
-        )
-
-    @property
-    def stack(self) -> str:
-        """The stack that an approval updates."""
-        return f"{self.prefix}-serving"
-
-    def register(self, version: models.Version) -> str:
-        """Upload the archive and register it, pending; the ARN of its package."""
-        key = f"pipeline/Train/{version.name}/model.tar.gz"
-        self.account.client("s3").upload_file(str(version.archive), self.bucket, key)
-        container = {
-            "Image": _IMAGE,
-            "ModelDataUrl": f"s3://{self.bucket}/{key}",
-            "Environment": dict(version.environment),
-        }
-        arn: str = self.account.client("sagemaker").create_model_package(
-            ModelPackageGroupName=self.prefix,
-            ModelApprovalStatus="PendingManualApproval",
-            InferenceSpecification={
-                "Containers": [container],
-                "SupportedContentTypes": ["application/json"],
-                "SupportedResponseMIMETypes": ["application/json"],
-            },
-        )["ModelPackageArn"]
-        return arn
-
-    def approve(self, package: str) -> None:
-        """What a person does."""
-        self.account.client("sagemaker").update_model_package(
-            ModelPackageArn=package, ModelApprovalStatus="Approved"
-        )
-
-    def result(self, package: str) -> registry.Version | None:
-        """What the release functions have written beside the version, once they have."""
-        version = registry.find(self.account.client("sagemaker"), package)
-        return version if version and version.result else None
-
-    def serving(self) -> serving_stack.ServingStack:
-        """The Serving stack as it is now."""
-        return serving_stack.read(self.account.client("cloudformation"), self.stack)
-
-    def repairs(self) -> int:
-        """How often the check after a rollout has put the stack right so far."""
-        pages = (
-            self.account.client("cloudformation")
-            .get_paginator("describe_stack_events")
-            .paginate(StackName=self.stack)
-        )
-        tokens = {event.get("ClientRequestToken", "") for page in pages for event in page["StackEvents"]}
-        return sum(token.startswith("repair-") for token in tokens)
 
 
 def run(options: Namespace, work: Path, progress: Progress) -> tuple[Timeline, Setting]:
@@ -243,14 +165,3 @@ def _until(found: Callable[[], Any], what: str) -> Any:
             return it
         time.sleep(0.2)
     raise RolloutError(f"{what}: waited {_SECONDS_TO_END:.0f} s.")
-
-
-def _physical(account: Account, stack: str, kind: str) -> dict[str, str]:
-    """Physical ids by logical id of a stack's resources of one type."""
-    pages = account.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
-    return {
-        item["LogicalResourceId"]: item["PhysicalResourceId"]
-        for page in pages
-        for item in page["StackResourceSummaries"]
-        if item["ResourceType"] == kind
-    }

@@ -17,6 +17,7 @@ from local.demo.progress import Progress
 from local.rollout import __main__ as command
 from local.rollout import figure, models, play, report
 from local.rollout.played import Setting
+from local.rollout.stage import Stage
 from local.rollout.timeline import Timeline
 from stacks import config as configuration
 from tests.local.demo.test_demo import processes_that_know
@@ -61,7 +62,7 @@ def played(app: Assembly, trained: tuple[Path, Path], tmp_path_factory: pytest.T
     with accounts.account(work / "cloud") as cloud, pytest.MonkeyPatch.context() as patched:
         patched.setattr(play, "_QUIET_SECONDS", 0.5)
         cloud.deploy(app)
-        stage = play.Stage.of(cloud, "flights-sandbox")
+        stage = Stage.of(cloud, "flights-sandbox")
         names = (play.GOOD, play.FAILING)
         return play.play(stage, versions, names, request, 8, work, Progress(sys.stdout, total=3))
 
