@@ -12,9 +12,9 @@ from local.demo.progress import Progress
 from local.demo.workplace import Stopped, stop, workplace
 from tools.assembly import ROOT
 
-# Two instances in two fleets, the load and the cloud share two cores: three times as much is too much for them.
+# Two instances in two fleets, the load and the cloud share two cores, and are to stay far below the alarm's threshold.
 RATE = 20.0
-FASTEST = 60.0
+FASTEST = 60.0  # the load's threads, and the slow model's, take no more in 1.5 s each
 TIMELINE, REPORT = "timeline.jsonl", "report.json"
 WRITTEN = (TIMELINE, REPORT, "rollout.svg", "rollout.png")
 

@@ -45,7 +45,7 @@ STYLE: dict[Any, Any] = {
 TITLES = {"good": "A good model", "slow": "A slow model", "failing": "A model that fails"}
 BEHIND = {"boxstyle": "square,pad=0.1", "linewidth": 0}
 Width = Callable[[str], float]
-_CHARACTERS = 125  # of the titles, on one line of all columns together
+_CHARACTERS = 135  # of the titles, on one line of all columns together
 _BIN = 1.0  # AWS minutes
 
 

@@ -105,7 +105,6 @@ def play(
             with progress.during(f"Approve the {name} model, under {rate:g} requests a second"):
                 played.append(_deploy(stage, versions[name], watch, progress))
                 progress.detail(f"{played[-1].result}: {played[-1].reason}")
-            time.sleep(_QUIET_SECONDS)
     with rows.open() as lines:
         requests, scheduled = timeline.requests(lines)
     return Timeline(requests, watch.states, played, scheduled)
@@ -126,6 +125,7 @@ def _deploy(stage: Stage, version: models.Version, watch: Watch, progress: Progr
 
     found = _until(result, f"the result of {package}")
     serving = _until(lambda: _quiet(stage, watch.states[-1]), f"{stage.stack} and its alarms to be quiet")
+    time.sleep(_QUIET_SECONDS)
     return Deployment(
         name=version.name,
         version=found.number,
