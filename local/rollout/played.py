@@ -63,8 +63,8 @@ class Played:
         return bool(request.error) or [request.answer] != self._before
 
     def bad(self, request: Request) -> bool:
-        """Failed, or slower than the latency alarm allows."""
-        return bool(request.error) or request.seconds > self.setting.threshold
+        """Failed, or the new version's and slower than the latency alarm allows; the old one's pace is the machine's."""
+        return bool(request.error) or (self.of_new(request) and request.seconds > self.setting.threshold)
 
     def share(self, state: State) -> float:
         """The share of the traffic that the new fleet is given."""

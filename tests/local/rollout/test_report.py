@@ -61,6 +61,25 @@ def test_a_bad_answer_before_the_canary_or_after_the_rollback_breaks_a_bound(mom
     assert broken(failing_at(FAILING, moment)) == ["failing: bad answers at any other time: 1, more than 0"]
 
 
+def test_a_late_answer_of_the_version_before_is_the_machines() -> None:
+    late = [
+        dataclasses.replace(it, done=it.due + 2) if it.due == 2.0 and it.answer == "old" else it
+        for it in SLOW.requests
+    ]
+    made = dataclasses.replace(SLOW, requests=late)
+    assert broken(made) == []
+    assert reported(made)["deployments"][0]["bad_answers"] == 20
+
+
+def test_a_late_answer_of_the_new_version_after_the_rollback_breaks_a_bound() -> None:
+    late = [
+        dataclasses.replace(it, done=it.due + 2, answer="new") if it.due == 10.0 else it
+        for it in SLOW.requests
+    ]
+    found = broken(dataclasses.replace(SLOW, requests=late))
+    assert found == ["failing: bad answers at any other time: 1, more than 0"]
+
+
 def test_another_ending_than_the_expected_one_breaks_a_bound() -> None:
     assert broken(but(GOOD, result="rolled back")) == ["good: how it ended: rolled back, not in service"]
 
