@@ -156,7 +156,8 @@ def test_the_whole_command_keeps_every_bound(rollback: str, assembly, tmp_path: 
     line = [sys.executable, "-m", "local.rollout", "--rollback", rollback, "--out", str(tmp_path)]
     line += ["--app", str(assembly("sandbox").path)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
     found = json.loads((tmp_path / command.REPORT).read_text())
     assert [it["ending"] for it in found["deployments"]] == ["in service", "rolled back", "rolled back"]
     assert processes_that_know(tmp_path) == []
