@@ -154,6 +154,8 @@ class Played:
         share = f"the canary's share, {self.setting.canary:.0%} of {len(exposed)}, and a margin"
         return [
             *found,
+            # Else the next two would hold of a rollout that nobody noticed.
+            Bound(f"{name}: a bad answer was seen", bool(bad), True, equal=True),
             Bound(f"{name}: bad answers until the rollback ({share})", inside, self._most(len(exposed))),
             Bound(f"{name}: bad answers at any other time", len(bad) - inside, 0),
             Bound(f"{name}: the rollback was seen", self.back_at is not None, True, equal=True),

@@ -84,6 +84,12 @@ def test_another_ending_than_the_expected_one_breaks_a_bound() -> None:
     assert broken(but(GOOD, result="rolled back")) == ["good: how it ended: rolled back, not in service"]
 
 
+def test_a_bad_version_whose_answers_nobody_can_tell_breaks_a_bound() -> None:
+    requests = [dataclasses.replace(it, answer="old") for it in SLOW.requests]
+    made = dataclasses.replace(SLOW, requests=requests)
+    assert broken(made) == ["failing: a bad answer was seen: False, not True"]
+
+
 def test_a_rollback_that_nobody_saw_breaks_a_bound() -> None:
     states = [dataclasses.replace(it, active=None, config="before") for it in FAILING.states]
     found = broken(dataclasses.replace(FAILING, states=states))
