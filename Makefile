@@ -15,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := true
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help synth demo test test-deep check lint definition cost diagram operations tables bench curate replay quotas bootstrap deploy release verify-aws destroy cloud cloud-down shell iam-report lock clean
+.PHONY: help synth demo rollout test test-deep check lint definition cost diagram operations tables bench curate replay quotas bootstrap deploy release verify-aws destroy cloud cloud-down shell iam-report lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ synth: .venv/.synth node_modules/.package-lock.json ## templates of every stack 
 
 demo: .venv/.local .venv-cloud/.installed node_modules/.package-lock.json ## the main job on real flights, deployed into the embedded cloud; report in out/demo
 	@$(BIN)/python -m local.demo $(ARGS)
+
+rollout: .venv/.local .venv-cloud/.installed node_modules/.package-lock.json ## three deployments under load: good, slow, failing; picture in out/rollout
+	@$(BIN)/python -m local.rollout $(ARGS)
 
 curate: .venv/.local ## the Spark job alone (ARGS="--raw out/raw --out out/lake --schema flights")
 	@$(BIN)/python -m local.spark $(ARGS)

@@ -15,7 +15,7 @@ from tests.support.synth import cached_assembly
 from tools.assembly import Assembly, SynthError
 
 # What shares a Spark session, and what takes longest: started first, so that no worker is left with it at the end.
-LONGEST = ("tests/pipeline/spark/", "tests/local/cloud/", "tests/local/demo/")
+LONGEST = ("tests/pipeline/spark/", "tests/local/cloud/", "tests/local/demo/", "tests/local/rollout/")
 
 
 def pytest_configure() -> None:

@@ -1,61 +1,18 @@
 """`python -m local.demo`: parse, run, and end cleanly whatever happens: one message, no process, no half report."""
 
 import argparse
-import contextlib
-import fcntl
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from local.demo import report
 from local.demo.progress import Progress
+from local.demo.workplace import Stopped, stop, workplace
 from tools.assembly import ROOT
 
 FLIGHTS = 336_776  # all that left New York in 2013
 SEED = 2013
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM arrived; everything that was started ends on its way up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
-def stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """Unwind once; a second signal must not cut the unwinding short."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    raise Stopped(number)
-
-
-@contextlib.contextmanager
-def workplace(out: Path) -> Iterator[Path]:
-    """A scratch folder below `out`, for one demo at a time; what a killed run left there is removed first."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        sys.exit(f"--out = {out}: {error.strerror}. Name a folder that can be written.")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"{out}: another demo is running there. Wait for it, or choose another --out.")
-        scratch = out / ".work"
-        # A killed run's last job may still be writing there: then the folder stays, and this run has its own in it.
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(exist_ok=True)
-        try:
-            yield Path(tempfile.mkdtemp(dir=scratch))
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

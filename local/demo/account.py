@@ -13,7 +13,7 @@ from typing import Any
 from botocore.config import Config
 
 from local.cloud import lifecycle
-from local.cloud.place import Place
+from local.cloud.place import Place, Rollback
 from local.demo import processes
 from tools.assembly import ROOT, Assembly
 
@@ -105,7 +105,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def account(folder: Path) -> Iterator[Account]:
-    """A fresh, empty account, which exists as long as the block."""
-    with lifecycle.running(Place.on_free_port(folder, FACTOR)) as place:
+def account(folder: Path, rollback: Rollback = "told") -> Iterator[Account]:
+    """A fresh, empty account, which exists as long as the block; `rollback` as `Place` has it."""
+    with lifecycle.running(Place.on_free_port(folder, FACTOR, rollback)) as place:
         yield Account(place)
