@@ -14,8 +14,21 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.synth import cached_assembly
 from tools.assembly import Assembly, SynthError
 
-# What shares a Spark session, and what takes longest: started first, so that no worker is left with it at the end.
-LONGEST = ("tests/pipeline/spark/", "tests/local/cloud/", "tests/local/demo/", "tests/local/rollout/")
+# What shares a Spark session, or takes longest: started first, so that no worker is left with it at the end.
+LONGEST = ("tests/pipeline/spark/", "tests/local/demo/", "tests/local/rollout/")
+# What shares the deployed sandbox of tests/local/cloud; the other files there begin in an empty cloud, on any worker.
+DEPLOYED = "tests/local/cloud, deployed"
+_DEPLOYED = (
+    *(
+        "deploy",
+        "deployed_approvals",
+        "deployed_options",
+        "deployed_stream",
+        "glue_workflow",
+        "pipeline_clients",
+    ),
+    *("properties", "removed_permissions", "rollout_endings", "sagemaker_release"),
+)
 
 
 def pytest_configure() -> None:
@@ -25,7 +38,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first."""
-    items.sort(key=lambda item: _together(item.nodeid) not in LONGEST)
+    items.sort(key=lambda item: _together(item.nodeid) not in (DEPLOYED, *LONGEST))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
@@ -37,6 +50,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 def _together(test: str) -> str:
     file = test.split("::", maxsplit=1)[0]
+    if file in {f"tests/local/cloud/test_{name}.py" for name in _DEPLOYED}:
+        return DEPLOYED
     return next((folder for folder in LONGEST if file.startswith(folder)), file)
 
 

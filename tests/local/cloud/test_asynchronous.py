@@ -415,6 +415,7 @@ def test_every_request_is_answered_when_the_only_server_dies_and_while_a_fleet_t
     hosting.delete(name)
 
 
+@pytest.mark.deep
 def test_the_backlog_starts_the_first_instance_and_its_end_takes_the_last_one(
     hosting: Asynchronous,
 ) -> None:
@@ -474,7 +475,9 @@ def test_the_backlog_starts_the_first_instance_and_its_end_takes_the_last_one(
         return hosting.running(hosting.sagemaker.describe_endpoint(EndpointName=name))
 
     assert eventually(lambda: running() == 0, 40)
-    sent = [hosting.send(name) for _ in range(35)]  # seven seconds of one instance
+    few = [hosting.send(name) for _ in range(3)]  # below the target: only the step policy starts an instance
+    assert eventually(lambda: running() == 1, 30)
+    sent = few + [hosting.send(name) for _ in range(35)]  # seven seconds of one instance
     assert eventually(lambda: running() == 2, 30)
     assert [hosting.answer(it) for it in sent] == [{"predictions": [2, 4]}] * len(sent)
     assert eventually(lambda: running() == 0, 60)
