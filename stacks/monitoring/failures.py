@@ -87,11 +87,11 @@ def failures(
             "Endpoint",
             # A rollout that is rolled back stays UPDATING: ROLLING_BACK belongs to changes of weight and capacity
             # ("EndpointStatus" of DescribeEndpoint). What became of a rollout is told by the rows of its result.
-            "The endpoint failed.",
+            "An endpoint failed.",
             "aws.sagemaker",
             "SageMaker Endpoint State Change",
             {
-                "EndpointName": [config.endpoint_name],
+                "EndpointName": list(config.deployed_endpoints),
                 "EndpointStatus": ["FAILED", "OUT_OF_SERVICE", "UPDATE_ROLLBACK_FAILED"],
             },
         ),
@@ -116,18 +116,41 @@ def failures(
             },
         ),
         *_results(config),
+        *_batches(config),
         Failure(
             "Alarm",
-            "An alarm went off: of the endpoint (errors, latency), of a rollout (the endpoint runs another model), or of "
-            "what serves (rejected or deleted, and nothing takes its place).",
+            "An alarm went off: of an endpoint (errors, latency, odd predictions), of a rollout (the endpoint runs another "
+            "model), or of what serves (rejected or deleted, and nothing takes its place).",
             "aws.cloudwatch",
             "CloudWatch Alarm State Change",
             {
-                "alarmName": [{"prefix": f"{config.stack_name(name)}-"} for name in ("Serving", "Release")],
+                "alarmName": [{"prefix": prefix} for prefix in _alarms(config)],
                 "state": {"value": ["ALARM"]},
             },
         ),
     )
+
+
+def _alarms(config: Config) -> Iterator[str]:
+    """How the alarms begin that a person has to hear of: not those that scale."""
+    yield from (f"{config.stack_name(name)}-" for name in ("Serving", "Release"))
+    if "asynchronous" in config.options:
+        yield f"{config.stack_name('asynchronous')}-Failures"
+
+
+def _batches(config: Config) -> Iterator[Failure]:
+    """A transform job that the schedule starts: nobody waits for it."""
+    if "batch" in config.options:
+        yield Failure(
+            "Batch",
+            "A batch transform job failed: see its log. What it had finished before lies under the output prefix.",
+            "aws.sagemaker",
+            "SageMaker Transform Job State Change",
+            {
+                "TransformJobName": [{"prefix": f"{config.prefix}-"}],
+                "TransformJobStatus": ["Failed"],
+            },
+        )
 
 
 def _results(config: Config) -> Iterator[Failure]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -104,6 +105,33 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
         {"alarmName": "flights-{}-release-Difference", "state": {"value": "ALARM"}},
     ),
 }
+# As above, of the options: told where the stage lists them.
+OPTIONS: dict[str, tuple[str, str, Event]] = {
+    "an asynchronous endpoint that failed": (
+        "aws.sagemaker",
+        "SageMaker Endpoint State Change",
+        {"EndpointName": "flights-{}-async", "EndpointStatus": "FAILED"},
+    ),
+    "too many asynchronous failures": (
+        "aws.cloudwatch",
+        "CloudWatch Alarm State Change",
+        {"alarmName": "flights-{}-asynchronous-Failures0A1B", "state": {"value": "ALARM"}},
+    ),
+    "a batch that failed": (
+        "aws.sagemaker",
+        "SageMaker Transform Job State Change",
+        {"TransformJobName": "flights-{}-0a1b2c", "TransformJobStatus": "Failed"},
+    ),
+}
+# Of the options, and quiet: requests that wait start an instance, and that is all.
+QUIET_OPTIONS: dict[str, tuple[str, Event]] = {
+    "requests that wait": (
+        "too many asynchronous failures",
+        {"alarmName": "flights-{}-asynchronous-ScalingWaiting0A1B"},
+    ),
+    "a batch that is done": ("a batch that failed", {"TransformJobStatus": "Completed"}),
+    "a batch of somebody else": ("a batch that failed", {"TransformJobName": "other"}),
+}
 # What changes in a sample above, and must keep it quiet.
 QUIET: dict[str, tuple[str, Event]] = {
     "an upload": ("a record that was given up", {"object": {"key": "batch/flights.csv"}}),
@@ -199,13 +227,30 @@ def test_what_is_no_failure_of_ours_is_not_told(each_assembly: Assembly, quiet: 
     assert _told(each_assembly, event) == []
 
 
-def test_every_rule_is_tried_here(each_assembly: Assembly) -> None:
+@pytest.mark.parametrize("failure", OPTIONS)
+def test_a_failure_of_an_option_is_told_once_where_it_is_listed(
+    each_assembly: Assembly, complete: Callable[[str], Assembly], failure: str
+) -> None:
+    event = _event(OPTIONS[failure], each_assembly.stage)
+    assert _told(each_assembly, event) == []
+    assert len(_told(complete(each_assembly.stage), event)) == 1
+
+
+@pytest.mark.parametrize("quiet", QUIET_OPTIONS)
+def test_what_is_no_failure_of_an_option_is_not_told(each_complete: Assembly, quiet: str) -> None:
+    failure, change = QUIET_OPTIONS[quiet]
+    source, detail_type, detail = OPTIONS[failure]
+    event = _event((source, detail_type, detail | change), each_complete.stage)
+    assert _told(each_complete, event) == []
+
+
+def test_every_rule_is_tried_here(every_assembly: Assembly) -> None:
     tried = {
         name
-        for sample in FAILURES.values()
-        for name in _told(each_assembly, _event(sample, each_assembly.stage))
+        for sample in (*FAILURES.values(), *OPTIONS.values())
+        for name in _told(every_assembly, _event(sample, every_assembly.stage))
     }
-    assert tried == _rules(each_assembly).keys()
+    assert tried == _rules(every_assembly).keys()
 
 
 def test_a_rule_tells_the_topic_what_happened_when_and_the_details(each_assembly: Assembly) -> None:
