@@ -161,6 +161,11 @@ class StageConfig(Section):
     def _a_score_can_leave_its_band(self) -> Self:
         band = self.serving.alarms.quality
         scores = self.training.problem_type == "classification"
+        if scores and (band.maximum_mean_score <= 0 or band.minimum_mean_score >= 1):
+            raise ValueError(
+                f"serving.alarms.quality: a score is 0 to 1, and the band from {band.minimum_mean_score} to "
+                f"{band.maximum_mean_score} holds none: every rollout would be taken back. Move the band."
+            )
         if scores and band.minimum_mean_score <= 0 and band.maximum_mean_score >= 1:
             raise ValueError(
                 f"serving.alarms.quality: a score is 0 to 1, and so is the band from {band.minimum_mean_score} to "

@@ -44,7 +44,7 @@ class Size(Section):
         part = self.instances(fleet)
         if part < 1:
             raise ValueError(
-                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance: SageMaker refuses it. Use more "
+                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it is not documented. Use more "
                 "instances at the least, or a larger share; a single instance can only be replaced: ALL_AT_ONCE."
             )
         if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:

@@ -37,8 +37,8 @@ class AlarmConfig(Section):
     """When a rollout is rolled back: `error_percent` of requests answered 5xx, latency in milliseconds, odd predictions.
 
     AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
-    thresholds are sized for the canary's share. `Average` is the one statistic AWS documents for the latency; it hides
-    a slow tail, which `p99` would show.
+    thresholds are sized for the canary's share. `p99` shows a slow tail, which `Average` hides; that AWS publishes percentiles
+    of the latency is not documented (`make verify-aws` asks, once there is traffic).
     """
 
     error_percent: float = Field(gt=0, le=100)

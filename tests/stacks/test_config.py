@@ -358,7 +358,7 @@ def action(name: str, minimum: int, maximum: int) -> dict[str, object]:
 REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     (
         {"serving.instance_count": 1},
-        "a canary of 50 % of 1 instance(s) is no whole instance: SageMaker refuses",
+        "a canary of 50 % of 1 instance(s) is no whole instance, and what SageMaker",
     ),
     ({"serving.rollout.canary.value": 20}, "a canary of 20 % of 2 instance(s) is no whole instance"),
     (
@@ -400,6 +400,20 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     (
         {"serving.autoscaling.maximum_instances": 1},
         "autoscaling.maximum_instances = 1 is below instance_count = 2",
+    ),
+    (
+        {
+            "serving.alarms.quality.minimum_mean_score": 2.0,
+            "serving.alarms.quality.maximum_mean_score": 3.0,
+        },
+        "a score is 0 to 1, and the band from 2.0 to 3.0 holds none: every rollout would be taken back",
+    ),
+    (
+        {
+            "serving.alarms.quality.minimum_mean_score": -3.0,
+            "serving.alarms.quality.maximum_mean_score": 0.0,
+        },
+        "a score is 0 to 1, and the band from -3.0 to 0.0 holds none: every rollout would be taken back",
     ),
     (
         {
@@ -573,7 +587,7 @@ def app_refuses(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
         pytest.param("ingestion.shard_count", "2", "must be a valid integer.", id="type"),
         pytest.param("dataset", "nope", "no such schema file", id="schema", marks=pytest.mark.deep),
         pytest.param(
-            "serving.instance_count", 1, "SageMaker refuses it", id="together", marks=pytest.mark.deep
+            "serving.instance_count", 1, "what SageMaker makes of it is not documented", id="together", marks=pytest.mark.deep
         ),
     ],
 )

@@ -68,6 +68,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        assert self.answers
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause):
@@ -76,6 +77,8 @@ class Load:
                 answer: float | str = json.loads(self._ask()["Body"].read())["predictions"][0]
             except ClientError as error:
                 answer = error.response["Error"]["Code"]
+            except Exception as error:  # noqa: BLE001 - a dropped connection is a failed request, too
+                answer = type(error).__name__
             self.answers.append((began, answer))
 
     @property
