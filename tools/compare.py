@@ -1,7 +1,8 @@
 """Which model is better? The captured answers of an experiment beside what came true; into out/compare.
 
 The truth is the curated table: a request's inference id is its flight's key, as `inference_id` writes it, and a request
-carries one record. Latency and failures are what CloudWatch keeps of each variant: captures have neither.
+carries one record. Only what was answered since the running configuration was made counts: another challenger, or a
+released champion, is another experiment. Latency and failures are what CloudWatch keeps of each variant: captures have neither.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tools.comparison import CHALLENGER, CHAMPION, Answers, Prediction, Settings
 Clients = Callable[[str], Any]
 OUT = ROOT / "out" / "compare"
 _DAYS, _DAY = 14, 86_400  # CloudWatch keeps a minute's values for 15 days
+_REGRESSION = "a model of regression decides for no class: its errors cannot be counted here."
 _ID = 64  # "InvokeEndpoint" (SageMaker Runtime API Reference)
 
 
@@ -56,11 +58,16 @@ def inference_id(record: Mapping[str, Any], data: schema.Schema) -> str:
     return found
 
 
-def answers(lines: Iterable[str]) -> dict[str, Prediction]:
-    """The predictions of captured lines, by inference id; what has no id, or is no answer to one record, is left out."""
+def answers(lines: Iterable[str], since: dt.datetime) -> dict[str, Prediction]:
+    """The predictions of captured lines from then on, by inference id.
+
+    What has no id, or is no answer to one record, is left out.
+    """
     found: dict[str, Prediction] = {}
     for line in lines:
         captured = json.loads(line)
+        if dt.datetime.fromisoformat(captured["eventMetadata"]["inferenceTime"]) < since:
+            continue
         given = captured["captureData"].get("endpointOutput")
         key = captured["eventMetadata"].get("inferenceId")
         if key and given and (predictions := list(_predictions(given))) and len(predictions) == 1:
@@ -76,8 +83,12 @@ def truth(folder: Path, data: schema.Schema) -> dict[str, int]:
     return {inference_id(row, data): int(label) for row, label in zip(rows, labels, strict=True)}
 
 
-def service(cloudwatch: Any, endpoint: str, variant: str, now: dt.datetime) -> dict[str, Any]:
-    """What CloudWatch has of a variant: requests, failures (5xx), and the model's latency by its documented statistics."""
+def service(cloudwatch: Any, endpoint: str, variant: str, since: dt.datetime) -> dict[str, Any]:
+    """What CloudWatch has of a variant from then on, of 14 days at most.
+
+    Requests, failures (5xx), and the model's latency by its documented statistics.
+    """
+    now = dt.datetime.now(dt.UTC)
 
     def over(metric: str, statistics: list[str]) -> list[dict[str, Any]]:
         points: list[dict[str, Any]] = cloudwatch.get_metric_statistics(
@@ -87,7 +98,7 @@ def service(cloudwatch: Any, endpoint: str, variant: str, now: dt.datetime) -> d
                 {"Name": "EndpointName", "Value": endpoint},
                 {"Name": "VariantName", "Value": variant},
             ],
-            StartTime=now - dt.timedelta(days=_DAYS),
+            StartTime=max(since, now - dt.timedelta(days=_DAYS)),
             EndTime=now,
             Period=_DAY,
             Statistics=statistics,
@@ -110,20 +121,22 @@ def service(cloudwatch: Any, endpoint: str, variant: str, now: dt.datetime) -> d
 
 def report(clients: Clients, endpoint: str, known: Truth, settings: Settings) -> dict[str, Any]:
     """Compare the two variants of an endpoint that captures its answers."""
-    described = clients("sagemaker").describe_endpoint(EndpointName=endpoint)
+    sagemaker = clients("sagemaker")
+    described = sagemaker.describe_endpoint(EndpointName=endpoint)
     captures = described.get("DataCaptureConfig", {}).get("DestinationS3Uri")
     if captures is None:
         raise CompareError(
             f"{endpoint} captures nothing. Deploy it with experiment.data_capture_percent above 0."
         )
+    config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+    since = config["CreationTime"].replace(microsecond=0)  # captures tell whole seconds
     given: dict[str, Answers] = {
-        name: answers(_lines(clients("s3"), f"{captures.rstrip('/')}/{endpoint}/{name}/"))
+        name: answers(_lines(clients("s3"), f"{captures.rstrip('/')}/{endpoint}/{name}/"), since)
         for name in (CHAMPION, CHALLENGER)
     }
     found = compare(given, known, settings)
-    now = dt.datetime.now(dt.UTC)
     for name, arm in found["arms"].items():
-        arm["service"] = service(clients("cloudwatch"), endpoint, name, now)
+        arm["service"] = service(clients("cloudwatch"), endpoint, name, since)
     return {"endpoint": endpoint, **found}
 
 
@@ -138,14 +151,14 @@ def _lines(s3: Any, uri: str) -> Iterator[str]:
 def _predictions(side: Mapping[str, str]) -> Iterator[Prediction]:
     data = base64.b64decode(side["data"]).decode() if side["encoding"] == "BASE64" else side["data"]
     if side["observedContentType"].startswith("text/csv"):
-        for score, label in csv.reader(io.StringIO(data)):
-            yield Prediction(float(score), int(label))
+        for score, *label in csv.reader(io.StringIO(data)):
+            if not label:
+                raise CompareError(_REGRESSION)
+            yield Prediction(float(score), int(label[0]))
     else:
         for one in json.loads(data)["predictions"]:
             if "label" not in one:
-                raise CompareError(
-                    "a model of regression decides for no class: its errors cannot be counted here."
-                )
+                raise CompareError(_REGRESSION)
             yield Prediction(float(one["score"]), int(one["label"]))
 
 

@@ -22,10 +22,21 @@ FLIGHTS = schema.load("flights")
 SECTION = {"kind": "AB", "minimum_effect": 0.01, "confidence": 0.95, "power": 0.8, "instance_count": 1}
 
 
-def line(key: str | None, *, data: str, encoding: str = "JSON", kind: str = "application/json") -> str:
-    """One captured line, as SageMaker writes it."""
+BEGAN = dt.datetime.now(dt.UTC) - dt.timedelta(hours=2)
+
+
+def line(
+    key: str | None,
+    *,
+    data: str,
+    encoding: str = "JSON",
+    kind: str = "application/json",
+    hours: float = 1,
+) -> str:
+    """One captured line, as SageMaker writes it, so many hours after the experiment began."""
     output = {"observedContentType": kind, "mode": "OUTPUT", "data": data, "encoding": encoding}
-    metadata = {"eventId": "e", **({"inferenceId": key} if key else {})}
+    moment = f"{BEGAN + dt.timedelta(hours=hours):%Y-%m-%dT%H:%M:%SZ}"
+    metadata = {"eventId": "e", "inferenceTime": moment, **({"inferenceId": key} if key else {})}
     return json.dumps(
         {"captureData": {"endpointOutput": output}, "eventMetadata": metadata, "eventVersion": "0"}
     )
@@ -45,7 +56,7 @@ def predictions(*scores: float) -> str:
     ids=["JSON", "CSV", "base64"],
 )
 def test_an_answer_is_read_in_every_encoding_of_a_capture(captured: str) -> None:
-    assert compare.answers([captured]) == {"a": Prediction(0.7, 1)}
+    assert compare.answers([captured], BEGAN) == {"a": Prediction(0.7, 1)}
 
 
 def test_what_cannot_be_told_apart_is_left_out_and_a_repeated_id_counts_once() -> None:
@@ -55,12 +66,20 @@ def test_what_cannot_be_told_apart_is_left_out_and_a_repeated_id_counts_once() -
         line("a", data=predictions(0.1)),
         line("a", data=predictions(0.9)),
     ]
-    assert compare.answers(lines) == {"a": Prediction(0.1, 0)}
+    assert compare.answers(lines, BEGAN) == {"a": Prediction(0.1, 0)}
 
 
-def test_a_regression_s_answers_cannot_be_compared_by_errors() -> None:
+@pytest.mark.parametrize(
+    "captured",
+    [
+        line("a", data='{"predictions": [{"value": 3}]}'),
+        line("a", data="3.0", encoding="CSV", kind="text/csv"),
+    ],
+    ids=["JSON", "CSV"],
+)
+def test_a_regression_s_answers_cannot_be_compared_by_errors(captured: str) -> None:
     with pytest.raises(compare.CompareError, match="regression"):
-        compare.answers([line("a", data='{"predictions": [{"value": 3}]}')])
+        compare.answers([captured], BEGAN)
 
 
 def curated(folder: Path, delays: list[int]) -> Path:
@@ -107,7 +126,15 @@ class SageMaker:
 
     def describe_endpoint(self, **request: str) -> Any:
         assert request == {"EndpointName": ENDPOINT}
-        return {"DataCaptureConfig": {"DestinationS3Uri": self.destination}} if self.destination else {}
+        capture = {"DestinationS3Uri": self.destination}
+        return {
+            "EndpointConfigName": "running",
+            **({"DataCaptureConfig": capture} if self.destination else {}),
+        }
+
+    def describe_endpoint_config(self, **request: str) -> Any:
+        assert request == {"EndpointConfigName": "running"}
+        return {"CreationTime": BEGAN}
 
 
 @pytest.fixture
@@ -126,11 +153,11 @@ def capture(clients: Any, variant: str, *lines: str) -> None:
     clients("s3").put_object(Bucket=BUCKET, Key=f"{prefix}/00-00.jsonl", Body="\n".join(lines).encode())
 
 
-def measured(clients: Any, variant: str, metric: str, *values: float) -> None:
+def measured(clients: Any, variant: str, metric: str, *values: float, hours: float = 1) -> None:
     names = {"EndpointName": ENDPOINT, "VariantName": variant}
     dimensions = [{"Name": name, "Value": value} for name, value in names.items()]
-    before = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
-    same = {"MetricName": metric, "Dimensions": dimensions, "Timestamp": before}
+    moment = BEGAN + dt.timedelta(hours=hours)
+    same = {"MetricName": metric, "Dimensions": dimensions, "Timestamp": moment}
     data = [{**same, "Value": value} for value in values]
     clients("cloudwatch").put_metric_data(Namespace="AWS/SageMaker", MetricData=data)
 
@@ -152,6 +179,21 @@ def test_captures_truth_and_metrics_become_one_report(clients: Any) -> None:
     }
     assert challenger["service"]["latency_milliseconds"] is None
     assert report["verdict"].startswith("too early")
+
+
+def test_another_challenger_is_not_judged_by_the_one_before_it(clients: Any) -> None:
+    capture(
+        clients,
+        CHALLENGER,
+        line("a", data=predictions(0.9), hours=-1),
+        line("a", data=predictions(0.1)),
+        line("b", data=predictions(0.9), hours=-1),
+    )
+    measured(clients, CHALLENGER, "Invocations", 1, hours=-1)
+    measured(clients, CHALLENGER, "Invocations", 1)
+    challenger = compare.report(clients, ENDPOINT, {"a": 0, "b": 1}, SETTINGS)["arms"][CHALLENGER]
+    assert (challenger["answers"], challenger["errors"]) == (1, 0)
+    assert challenger["service"]["invocations"] == 1
 
 
 def test_the_command_writes_the_report(
