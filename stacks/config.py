@@ -6,6 +6,7 @@ combinations that AWS would refuse at deploy are refused here, at synth, with AW
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -155,6 +156,31 @@ class StageConfig(Section):
             )
             if said := " ".join(filter(None, rules)):
                 raise ValueError(f"options lists {option}, and foundation.isolation is true: {said}")
+        return self
+
+    @model_validator(mode="after")
+    def _folders_of_the_curated_bucket_are_apart(self) -> Self:
+        """In one another, the next crawl, job or run would take results for data, or they would expire with them."""
+        folders = {
+            f"{section}.{name}": getattr(getattr(self, section), name)
+            for section, names in (
+                ("asynchronous", ("input_prefix", "output_prefix", "failure_prefix")),
+                ("batch", ("input_prefix", "output_prefix")),
+            )
+            for name in names
+        }
+        taken = {
+            "the curated table": f"{self.dataset}/",
+            "the stream's predictions": "predictions/",
+            "the ETL's reports": "reports/",
+            "the quarantine": "quarantine/",
+        }
+        for (one, folder), (other, within) in itertools.permutations({**taken, **folders}.items(), 2):
+            if within.startswith(folder) and {one, other} & folders.keys():
+                raise ValueError(
+                    f"{other} = {within} lies in {one} = {folder}: what is written there would be taken for what belongs "
+                    "here. Use folders of their own."
+                )
         return self
 
     @model_validator(mode="after")

@@ -125,11 +125,6 @@ class AsynchronousConfig(OptionConfig):
     alarms: AsynchronousAlarmConfig
 
     @model_validator(mode="after")
-    def _folders_are_apart(self) -> Self:
-        _apart(input=self.input_prefix, output=self.output_prefix, failure=self.failure_prefix)
-        return self
-
-    @model_validator(mode="after")
     def _rollout_can_work(self) -> Self:
         # From one on: an endpoint that has scaled to zero has no fleet to split.
         fleets = range(1, self.maximum_instances + 1)
@@ -161,7 +156,6 @@ class BatchConfig(OptionConfig):
 
     @model_validator(mode="after")
     def _aws_takes_them_together(self) -> Self:
-        _apart(input=self.input_prefix, output=self.output_prefix)
         if self.max_payload_mb * self.max_concurrent_transforms > 100:
             raise ValueError(
                 f"max_payload_mb = {self.max_payload_mb} x max_concurrent_transforms = {self.max_concurrent_transforms} "
@@ -209,14 +203,3 @@ class ShadowConfig(ExperimentConfig):
 
 
 Experiment = Annotated[AbConfig | ShadowConfig, Field(discriminator="kind")]
-
-
-def _apart(**prefixes: str) -> None:
-    """Raise `ValueError` if one folder lies in another: the next run would take results for requests."""
-    for one, folder in prefixes.items():
-        for other, within in prefixes.items():
-            if one != other and within.startswith(folder):
-                raise ValueError(
-                    f"{other}_prefix = {within} lies in {one}_prefix = {folder}: what is written there would be taken for "
-                    "what belongs here. Use folders of their own."
-                )

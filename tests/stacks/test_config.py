@@ -436,9 +436,24 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"asynchronous.output_prefix": "asynchronous/input/answers/"},
-        "output_prefix = asynchronous/input/answers/ lies in input_prefix = asynchronous/input/",
+        "asynchronous.output_prefix = asynchronous/input/answers/ lies in asynchronous.input_prefix = asynchronous/input/",
     ),
-    ({"batch.output_prefix": "batch/"}, "input_prefix = batch/input/ lies in output_prefix = batch/"),
+    (
+        {"batch.output_prefix": "batch/"},
+        "batch.input_prefix = batch/input/ lies in batch.output_prefix = batch/",
+    ),
+    (
+        {"batch.output_prefix": "asynchronous/input/"},
+        "batch.output_prefix = asynchronous/input/ lies in asynchronous.input_prefix = asynchronous/input/",
+    ),
+    (
+        {"batch.output_prefix": "flights/"},
+        "batch.output_prefix = flights/ lies in the curated table = flights/",
+    ),
+    (
+        {"asynchronous.failure_prefix": "quarantine/flights/"},
+        "asynchronous.failure_prefix = quarantine/flights/ lies in the quarantine = quarantine/",
+    ),
     (
         {"batch.max_payload_mb": 51},
         "max_payload_mb = 51 x max_concurrent_transforms = 2 exceeds 100 MB: SageMaker refuses the job",
@@ -587,7 +602,11 @@ def app_refuses(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
         pytest.param("ingestion.shard_count", "2", "must be a valid integer.", id="type"),
         pytest.param("dataset", "nope", "no such schema file", id="schema", marks=pytest.mark.deep),
         pytest.param(
-            "serving.instance_count", 1, "what SageMaker makes of it is not documented", id="together", marks=pytest.mark.deep
+            "serving.instance_count",
+            1,
+            "what SageMaker makes of it is not documented",
+            id="together",
+            marks=pytest.mark.deep,
         ),
     ],
 )
