@@ -110,7 +110,20 @@ def stop(place: Place) -> bool:
         time.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running, signal.SIGKILL)  # Lambda processes and jobs are of its group
+    # A killed process goes on for a moment; whoever stops a cloud finds nothing of it.
+    while _alive(running) and time.monotonic() < deadline + SECONDS_TO_STOP:
+        time.sleep(0.02)
     return True
+
+
+def _alive(group: int) -> bool:
+    """Whether a process of the group runs; one that only waits to be reaped does not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of) == group and state not in "ZX":
+                return True
+    return False
 
 
 def process(place: Place) -> int | None:
@@ -160,8 +173,13 @@ def running(place: Place) -> Iterator[Place]:
             os.close(reader)
         yield place
     finally:
-        stop(place)
-        os.close(writer)
+        try:
+            stop(place)
+        except BaseException:  # an interruption must not cut the ending short
+            stop(place)
+            raise
+        finally:
+            os.close(writer)
 
 
 def _unusable(error: OSError) -> CloudError:
