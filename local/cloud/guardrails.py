@@ -61,9 +61,8 @@ def plan(config: Mapping[str, Any] | None, new: Counts, old: Counts) -> Plan:
             "DeploymentConfig: the new endpoint configuration must have the same variant names as the old one."
         )
     alarms = [alarm["AlarmName"] for alarm in config.get("AutoRollbackConfiguration", {}).get("Alarms", [])]
-    if not any(
-        new.values()
-    ):  # an asynchronous endpoint without instances: nothing can bake, and nothing is split
+    if not any(new.values()):
+        # An asynchronous endpoint without instances: nothing can bake, and nothing is split.
         return _blue_green({}, new, old, alarms)
     if rolling:
         return _rolling(rolling, new, old, alarms)

@@ -7,9 +7,9 @@ from typing import Any
 from local.cloud import resources
 from local.cloud.resources import Properties, Request
 from local.cloud.sagemaker.types import parameters
+from local.cloud.scaling_engine import TARGET
 
 _SERVICE = "application-autoscaling"
-_KEY = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
 
 def register() -> None:
@@ -20,7 +20,7 @@ def register() -> None:
         update=_update_target,
         delete=_delete_target,
         attributes=lambda physical_id, _: {"Id": physical_id},
-        replacing=_KEY,
+        replacing=TARGET,
         tags=("Tags", "list"),
     )
     resources.register(
@@ -29,7 +29,7 @@ def register() -> None:
         update=lambda _arn, request, _old: _put_policy(request),
         delete=_delete_policy,
         attributes=lambda physical_id, _: {"Arn": physical_id},
-        replacing=("PolicyName", "ScalingTargetId", *_KEY),
+        replacing=("PolicyName", "ScalingTargetId", *TARGET),
     )
 
 
@@ -86,4 +86,4 @@ def _of_target(properties: Properties) -> Properties:
     if target := properties.get("ScalingTargetId"):
         resource, dimension, namespace = target.split("|")
         return {"ServiceNamespace": namespace, "ResourceId": resource, "ScalableDimension": dimension}
-    return {name: properties[name] for name in _KEY}
+    return {name: properties[name] for name in TARGET}

@@ -1,14 +1,13 @@
 """`python -m local.demo`: parse, run, and end cleanly whatever happens: one message, no process, no half report."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from local.demo import report
 from local.demo.progress import Progress
-from local.demo.workplace import Stopped, stop, workplace
+from local.demo.workplace import interruptible, workplace
 from tools.assembly import ROOT
 
 FLIGHTS = 336_776  # all that left New York in 2013
@@ -31,13 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"--seed = {options.seed}: must be 0 or more.", file=sys.stderr)
         return 1
     progress = Progress(sys.stdout)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, stop)
-    try:
-        return _run(options, progress)
-    except Stopped as stopped:
-        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
-        return 128 + stopped.number
+    return interruptible(lambda: _run(options, progress), progress)
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:

@@ -6,10 +6,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from local.demo.progress import Progress
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,7 +22,18 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
-def stop(number: int, _frame: FrameType | None) -> NoReturn:
+def interruptible(run: Callable[[], int], progress: Progress) -> int:
+    """The exit code of `run`; of one that SIGINT or SIGTERM ends, 128 and the signal, after it has unwound."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _stop)
+    try:
+        return run()
+    except Stopped as stopped:
+        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
+        return 128 + stopped.number
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
     """Unwind once; a second signal must not cut the unwinding short."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)

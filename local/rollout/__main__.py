@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from local.cloud.place import ROLLBACKS
 from local.demo.progress import Progress
-from local.demo.workplace import Stopped, stop, workplace
+from local.demo.workplace import interruptible, workplace
 from tools.assembly import ROOT
 
 # Two instances in two fleets, the load and the cloud share two cores, and are to stay far below the alarm's threshold.
@@ -36,13 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"--rate = {options.rate:g}: must be from 1 to {FASTEST:g}.", file=sys.stderr)
         return 1
     progress = Progress(sys.stdout)
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, stop)
-    try:
-        return _run(options, progress)
-    except Stopped as stopped:
-        print(f"\nstopped during: {progress.stage}. Nothing is left running; start again at any time.")
-        return 128 + stopped.number
+    return interruptible(lambda: _run(options, progress), progress)
 
 
 def _run(options: argparse.Namespace, progress: Progress) -> int:

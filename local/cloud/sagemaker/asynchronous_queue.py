@@ -6,13 +6,12 @@ It lies in memory: with the endpoint, or the cloud, what still waits is gone.
 from __future__ import annotations
 
 import collections
-import contextvars
 import threading
 import time
 import traceback
 from collections.abc import Callable
 
-from local.cloud import clock
+from local.cloud import background, clock
 from local.cloud.place import Place
 from local.cloud.sagemaker import asynchronous_request, measure, router
 from local.cloud.sagemaker.asynchronous_request import Clients, Request
@@ -47,7 +46,7 @@ class Queue:
         self._working = 0
         self._closed = False
         self._change = threading.Condition()
-        self._in_background(self._run)
+        background.start(self._run, name="asynchronous")
 
     def put(self, request: Request) -> None:
         """Accept a request."""
@@ -89,7 +88,7 @@ class Queue:
                 return False
             request = self._waiting.popleft()
             self._working += 1
-        self._in_background(self._work, request, fleet, instance)
+        background.start(self._work, request, fleet, instance, name="asynchronous")
         return True
 
     def _work(self, request: Request, fleet: Fleet, instance: Instance) -> None:
@@ -135,9 +134,3 @@ class Queue:
                 "ApproximateAgeOfOldestRequest": (oldest, "Seconds"),
             },
         )
-
-    def _in_background(self, work: Callable[..., None], *arguments: object) -> None:
-        context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(work, *arguments), daemon=True, name=f"asynchronous.{work.__name__}"
-        ).start()

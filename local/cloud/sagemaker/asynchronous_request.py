@@ -26,9 +26,8 @@ from local.cloud.sagemaker.instance import Answer, BrokenError, Instance
 from local.cloud.sagemaker.store import Record
 from local.runner import storage
 
-_TOLD = (
-    128 * 1024
-)  # bytes of an answer that a message may carry ("AsyncInferenceNotificationConfig", API Reference)
+# Bytes of an answer that a message may carry ("AsyncInferenceNotificationConfig", API Reference).
+_TOLD = 128 * 1024
 
 
 @dataclasses.dataclass

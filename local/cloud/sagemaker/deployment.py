@@ -7,7 +7,6 @@ and end as fast as they do.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import threading
 import time
@@ -15,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent import futures
 
-from local.cloud import alarms, clock, roles, rollout
+from local.cloud import alarms, background, clock, roles, rollout
 from local.cloud.guardrails import Counts, Plan
 from local.cloud.rollout import Alarmed, Command, Done, End, Event, Failed, Phase, Route, Start, State, Tick
 from local.cloud.sagemaker import router, store
@@ -210,17 +209,16 @@ def _ready() -> futures.Future[None]:
 
 
 def _begin(work: Callable[[], None]) -> futures.Future[None]:
-    """Run on a thread that knows account and region of the request, and that does not keep the cloud from ending."""
+    """Run in the background."""
     result: futures.Future[None] = futures.Future()
-    context = contextvars.copy_context()
 
     def run() -> None:
         try:
-            context.run(work)
+            work()
         except BaseException as error:  # noqa: BLE001 - whoever waits gets it
             result.set_exception(error)
         else:
             result.set_result(None)
 
-    threading.Thread(target=run, daemon=True, name="deployment").start()
+    background.start(run, name="deployment")
     return result

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from local.cloud import events
+from local.cloud import background, events
 from local.cloud.extensions import Cloud
 from local.cloud.protocol import Caller, Operation, arn
 from local.cloud.rollout import Phase
@@ -18,7 +17,7 @@ from local.cloud.sagemaker.deployment import Deployment, Service
 from local.cloud.sagemaker.fleet import Fleet, FleetError
 from local.cloud.sagemaker.provision import Provision
 from local.cloud.sagemaker.router import Routing
-from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, now, page
+from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, now, only, page
 
 _CREATE = ("EndpointName", "EndpointConfigName", "DeploymentConfig", "Tags")
 _UPDATE = (
@@ -84,14 +83,14 @@ class Endpoints:
         self._tell(name)
         if counts:
             self._tell(name, _DEPLOYMENT)
-        _in_background(self._rescale, name, weights, {fleets[key]: count for key, count in counts.items()})
+        background.start(self._rescale, name, weights, {fleets[key]: count for key, count in counts.items()})
 
     def _create(self, caller: Caller, request: Record) -> Record:
         name = request["EndpointName"]
         resource, tags = endpoint_arn(name), request.get("Tags", [])
         authorize_create(caller, "CreateEndpoint", resource, tags)
         caller.authorize("sagemaker:CreateEndpoint", models.config_arn(request["EndpointConfigName"]))
-        _only(request, _CREATE)
+        only(request, _CREATE)
         config = requested.config(self._store, caller, request["EndpointConfigName"])
         requested.plan(request.get("DeploymentConfig"), config, requested.counts(config))
         record = {
@@ -108,7 +107,7 @@ class Endpoints:
             resource, record, tags, exists=f'Cannot create already existing endpoint "{resource}".'
         )
         self._tell(name)
-        _in_background(self._bring_up, name, config)
+        background.start(self._bring_up, name, config)
         return {"EndpointArn": resource}
 
     def _describe(self, caller: Caller, request: Record) -> Record:
@@ -133,7 +132,7 @@ class Endpoints:
         resource = endpoint_arn(name)
         caller.authorize("sagemaker:UpdateEndpoint", resource)
         caller.authorize("sagemaker:UpdateEndpoint", models.config_arn(request["EndpointConfigName"]))
-        _only(request, _UPDATE)
+        only(request, _UPDATE)
         config = requested.config(self._store, caller, request["EndpointConfigName"])
         with self._store.lock:
             record = self._settled(name, _SETTLED)
@@ -158,14 +157,14 @@ class Endpoints:
                 {"EndpointStatus": "Updating", "FailureReason": None, "LastDeploymentConfig": how},
             )
         self._tell(name)
-        _in_background(self._deploy, name, deployment, wanted)
+        background.start(self._deploy, name, deployment, wanted)
         return {"EndpointArn": resource}
 
     def _update_weights(self, caller: Caller, request: Record) -> Record:
         name, desired = request["EndpointName"], request["DesiredWeightsAndCapacities"]
         caller.authorize("sagemaker:UpdateEndpointWeightsAndCapacities", endpoint_arn(name))
         for index, variant in enumerate(desired, 1):
-            _only(variant, ("VariantName", "DesiredWeight", "DesiredInstanceCount"), f"[{index}].")
+            only(variant, ("VariantName", "DesiredWeight", "DesiredInstanceCount"), f"[{index}].")
         weights = {it["VariantName"]: it["DesiredWeight"] for it in desired if "DesiredWeight" in it}
         counts = {
             it["VariantName"]: it["DesiredInstanceCount"] for it in desired if "DesiredInstanceCount" in it
@@ -188,7 +187,7 @@ class Endpoints:
             self._settled(name, {*_SETTLED, "Failed"})
             self._store.change(endpoint_arn(name), {"EndpointStatus": "Deleting"})
         self._tell(name)
-        _in_background(self._take_down, name)
+        background.start(self._take_down, name)
 
     def _bring_up(self, name: str, config: Record) -> None:
         fleets: list[Fleet] = []
@@ -284,14 +283,3 @@ class Endpoints:
 
 def _missing(name: str) -> str:
     return f'Could not find endpoint "{endpoint_arn(name)}".'
-
-
-def _only(request: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
-    if unknown := set(request) - set(known):
-        raise invalid(f"{where}{min(unknown)} is unsupported in the embedded cloud.")
-
-
-def _in_background(work: Callable[..., None], *arguments: object) -> None:
-    """Run on a thread that knows account and region of the request."""
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(work, *arguments), daemon=True, name=work.__name__).start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Protocol
 
-from local.cloud import clock, logs, protocol, roles
+from local.cloud import background, clock, logs, protocol, roles
 from local.cloud.extensions import Cloud
 from local.cloud.place import REGION, Place
 from local.cloud.protocol import ApiError, Caller, Operation
@@ -118,21 +117,17 @@ class Jobs:
         kind, resource, tags = self._kind, self._arn(request), request.pop("Tags", [])
         authorize_create(caller, f"Create{kind.name}", resource, tags)
         record = {**self._performer.admit(caller, request), f"{kind.name}Arn": resource}
-        self._store.add(
-            resource,
-            {**record, kind.status: "InProgress"},
-            tags,
-            exists=f"{kind.name} name must be unique within an AWS account and region, and a {kind.name} with this "
-            f"name already exists ({resource})",
-        )
         name, stop = request[f"{kind.name}Name"], threading.Event()
-        # It knows account and region of the request.
-        work = contextvars.copy_context().run
-        thread = threading.Thread(
-            target=work, args=(self._run, resource, name, record, stop), name=name, daemon=True
-        )
-        self._running[resource] = thread, stop
-        thread.start()
+        with self._store.lock:  # nobody stops it, and it does not end, before it can be found
+            self._store.add(
+                resource,
+                {**record, kind.status: "InProgress"},
+                tags,
+                exists=f"{kind.name} name must be unique within an AWS account and region, and a {kind.name} with this "
+                f"name already exists ({resource})",
+            )
+            thread = background.start(self._run, resource, name, record, stop, name=name)
+            self._running[resource] = thread, stop
         return {f"{kind.name}Arn": resource}
 
     def describe(self, caller: Caller, request: Record) -> Record:

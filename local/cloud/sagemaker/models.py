@@ -13,7 +13,7 @@ from local.cloud.extensions import Cloud
 from local.cloud.place import REGION
 from local.cloud.protocol import Caller, Operation, arn
 from local.cloud.sagemaker import asynchronous_config, variants
-from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, page
+from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid, only, page
 from local.runner import storage
 
 _MODEL = (
@@ -121,14 +121,14 @@ class _Models:
     def create(self, caller: Caller, request: Record) -> Record:
         tags, resource = request.pop("Tags", []), model_arn(request["ModelName"])
         authorize_create(caller, "CreateModel", resource, tags)
-        _only(request, _MODEL, "")
+        only(request, _MODEL)
         containers = request.pop("Containers", [])
         if len(containers) == 1 and "PrimaryContainer" not in request:
             request["PrimaryContainer"] = containers[0]
         elif containers or "PrimaryContainer" not in request:
             raise invalid("Exactly one container is supported in the embedded cloud.")
         container = request["PrimaryContainer"]
-        _only(container, _CONTAINER, "PrimaryContainer.")
+        only(container, _CONTAINER, "PrimaryContainer.")
         if "ExecutionRoleArn" not in request:
             raise invalid("ExecutionRoleArn is required.")
         if package := container.get("ModelPackageName"):
@@ -157,10 +157,10 @@ class _Models:
     def create_config(self, caller: Caller, request: Record) -> Record:
         tags, resource = request.pop("Tags", []), config_arn(request["EndpointConfigName"])
         authorize_create(caller, "CreateEndpointConfig", resource, tags)
-        _only(request, _CONFIG, "")
+        only(request, _CONFIG)
         named: dict[str, Record] = {}
         for where, variant in variants.numbered(request):
-            _only(variant, _VARIANT, f"{where}.")
+            only(variant, _VARIANT, f"{where}.")
             if "ServerlessConfig" not in variant:
                 if "InstanceType" not in variant or variant.get("InitialInstanceCount", 0) < 1:
                     raise invalid(f"{where} needs InstanceType and InitialInstanceCount.")
@@ -221,8 +221,3 @@ class _Models:
                 '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
                 f"object is located in {REGION}."
             ) from None
-
-
-def _only(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    if unknown := set(given) - set(known):
-        raise invalid(f"{where}{min(unknown)} is unsupported in the embedded cloud.")

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from local.cloud import alarms, guardrails
-from local.cloud.place import REGION
 from local.cloud.protocol import Caller
 from local.cloud.sagemaker import models, variants
 from local.cloud.sagemaker.deployment import Service
-from local.cloud.sagemaker.store import Record, Store, invalid
+from local.cloud.sagemaker.store import Record, Store, authorize_volume_key, invalid
 
 
 def config(store: Store, caller: Caller, name: str) -> Record:
-    """The named configuration, which the caller may use: its key encrypts volumes by a grant of the caller's."""
+    """The named configuration, which the caller may use."""
     found = models.config(store, name)
-    key = found.get("KmsKeyId", "")
-    if key.startswith("arn:"):
-        for action in ("kms:DescribeKey", "kms:CreateGrant"):
-            caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
+    authorize_volume_key(caller, found.get("KmsKeyId", ""))
     return found
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from local.cloud.place import REGION
 from local.cloud.protocol import ApiError, Caller, arn
 
 Record = dict[str, Any]
@@ -153,6 +154,19 @@ def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
 def invalid(message: str) -> ApiError:
     """The error that SageMaker answers to almost everything."""
     return ApiError("ValidationException", message)
+
+
+def only(given: Mapping[str, Any], known: Iterable[str], where: str = "") -> None:
+    """Raise `ApiError` for a member that is not implemented here."""
+    if unknown := set(given) - set(known):
+        raise invalid(f"{where}{min(unknown)} is unsupported in the embedded cloud.")
+
+
+def authorize_volume_key(caller: Caller, key: str) -> None:
+    """Volumes are encrypted by a grant of the caller's; a key without an ARN is SageMaker's own."""
+    if key.startswith("arn:"):
+        for action in ("kms:DescribeKey", "kms:CreateGrant"):
+            caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
 
 
 def now() -> dt.datetime:

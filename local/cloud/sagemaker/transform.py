@@ -14,14 +14,13 @@ from botocore.exceptions import ClientError
 
 from local.cloud import events, logs, roles
 from local.cloud.extensions import Cloud
-from local.cloud.place import REGION
 from local.cloud.protocol import ApiError, Caller, Operation
 from local.cloud.sagemaker import models
 from local.cloud.sagemaker.fleet import FleetError
 from local.cloud.sagemaker.jobs import Jobs, Kind
 from local.cloud.sagemaker.jsonpath import Path, PathError
 from local.cloud.sagemaker.split import FORMATS, Processing
-from local.cloud.sagemaker.store import Record, Store, invalid, iso, now, page
+from local.cloud.sagemaker.store import Record, Store, authorize_volume_key, invalid, iso, now, only, page
 from local.cloud.sagemaker.transform_run import LOG_GROUP, Run, StoppedError
 from local.runner import storage
 
@@ -60,10 +59,7 @@ class _Transform:
 
     def admit(self, caller: Caller, request: Record) -> Record:
         models.model(self._store, request["ModelName"])
-        key = request["TransformResources"].get("VolumeKmsKeyId", "")
-        if key.startswith("arn:"):  # volumes are encrypted by a grant of the caller's
-            for action in ("kms:DescribeKey", "kms:CreateGrant"):
-                caller.authorize(action, key, {"kms:ViaService": f"sagemaker.{REGION}.amazonaws.com"})
+        authorize_volume_key(caller, request["TransformResources"].get("VolumeKmsKeyId", ""))
         return checked(request)
 
     def perform(self, name: str, record: Record, stop: Callable[[], bool]) -> Record:
@@ -114,8 +110,7 @@ class _Transform:
 
 def checked(request: Record) -> Record:
     """The request with AWS's defaults; `ApiError` for what AWS refuses, and for what is not implemented here."""
-    if unknown := set(request) - set(_KNOWN):
-        raise _unsupported(min(unknown))
+    only(request, _KNOWN)
     if "InvocationsTimeoutInSeconds" in request.get("ModelClientConfig", {}):
         raise _unsupported("ModelClientConfig.InvocationsTimeoutInSeconds")
     given = request["TransformInput"]
