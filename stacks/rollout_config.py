@@ -44,13 +44,14 @@ class Size(Section):
         part = self.instances(fleet)
         if part < 1:
             raise ValueError(
-                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it is not documented. Use more "
-                "instances at the least, or a larger share; a single instance can only be replaced: ALL_AT_ONCE."
+                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it is "
+                "not documented. Use more instances at the least, or a larger share; a single instance can only be "
+                "replaced: ALL_AT_ONCE."
             )
         if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:
             raise ValueError(
-                f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes {self.smallest} to "
-                f"{self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, or another value."
+                f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes {self.smallest} "
+                f"to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, or another value."
             )
 
 
@@ -166,8 +167,8 @@ def check(
         seconds: int | None = getattr(rollout, wait, None)
         if seconds is not None and seconds < window_seconds:
             raise ValueError(
-                f"rollout.{wait} = {seconds} is shorter than the alarms' evaluation window of {window_seconds} s: no alarm "
-                "could fire in time. Lengthen the wait, or shorten the window."
+                f"rollout.{wait} = {seconds} is shorter than the alarms' evaluation window of {window_seconds} s: no "
+                "alarm could fire in time. Lengthen the wait, or shorten the window."
             )
     waits = max(sum(seconds for _, seconds in shares(rollout, fleet)) for fleet in fleets)
     if isinstance(rollout, AllAtOnce):
@@ -180,8 +181,8 @@ def check(
     smallest = min(shares(rollout, fleet)[0][0] for fleet in fleets)
     if error_percent is not None and error_percent >= 100 * smallest:
         raise ValueError(
-            f"alarms.error_percent = {error_percent} can never be exceeded at first: the new fleet has {float(100 * smallest):g} "
-            "% of the traffic, and no more of the requests can fail. Lower it below that share."
+            f"alarms.error_percent = {error_percent} can never be exceeded at first: the new fleet has "
+            f"{float(100 * smallest):g} % of the traffic, and no more of the requests can fail. Lower it below that share."
         )
 
 
@@ -192,3 +193,5 @@ def _check_sizes(rollout: Rollout, fleet: int) -> None:
         rollout.step.check("a step", fleet)
     elif isinstance(rollout, Rolling):
         rollout.batch.check("a batch", fleet)
+        if rollout.rollback_batch:
+            rollout.rollback_batch.check("a rollback batch", fleet)

@@ -96,6 +96,8 @@ def _rolling(policy: Mapping[str, Any], new: Counts, old: Counts, alarms: Sequen
     if len(new) > 1:
         raise RefusedError("RollingUpdatePolicy: rolling deployments do not support multi-variant endpoints.")
     size = _whole(policy["MaximumBatchSize"], new, "MaximumBatchSize must be", 5)
+    if back := policy.get("RollbackMaximumBatchSize"):
+        _whole(back, old, "RollbackMaximumBatchSize must be", 1, 100)
     times = max(-(-count // size[name]) for name, count in new.items())
     steps = []
     for number in range(1, times + 1):
@@ -107,14 +109,14 @@ def _rolling(policy: Mapping[str, Any], new: Counts, old: Counts, alarms: Sequen
     return Plan("ROLLING", new, old, steps, policy.get("RollbackMaximumBatchSize"), timeout, alarms)
 
 
-def _whole(size: Mapping[str, Any], counts: Counts, rule: str, least: int) -> dict[str, int]:
+def _whole(size: Mapping[str, Any], counts: Counts, rule: str, least: int, most: int = 50) -> dict[str, int]:
     """A CapacitySize as whole instances of each variant, at least one; AWS does not say how it rounds."""
     value, percent = size["Value"], size["Type"] == "CAPACITY_PERCENT"
     whole = {name: max(1, count * value // 100) if percent else value for name, count in counts.items()}
     for name, count in counts.items():
         share = value if percent else Fraction(100 * value, max(1, count))
-        if not least <= share <= 50 or 2 * whole[name] > count:
-            limits = f"{least} to 50 %" if least else "at most 50 %"
+        if not least <= share <= most or 100 * whole[name] > most * count:
+            limits = f"{least} to {most} %" if least else f"at most {most} %"
             raise RefusedError(
                 f"{rule} {limits} of the variant's total instance count: {size['Type']} {value} of {count} "
                 f"instance(s) of variant {name}."

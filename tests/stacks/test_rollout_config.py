@@ -126,6 +126,16 @@ def refusal(chosen: Any, fleets: range, *, window: int = 120, error_percent: flo
             range(1, 2),
             "a batch of 50 % of 1 instance(s) is no whole instance",
         ),
+        (
+            rollout("ROLLING", percent=50, rollback_batch={"unit": "INSTANCES", "value": 3}),
+            range(2, 5),
+            "a rollback batch of 3 of 2 instance(s) is 150 %: SageMaker takes 1 to 100",
+        ),
+        (
+            rollout("ROLLING", percent=50, rollback_batch={"unit": "PERCENT", "value": 33}),
+            range(2, 5),
+            "a rollback batch of 33 % of 2 instance(s) is no whole instance",
+        ),
     ],
 )
 def test_a_size_that_is_refused_at_any_fleet_is_refused_at_synth(
@@ -182,3 +192,10 @@ def test_an_empty_string_brings_the_whole_old_fleet_back_at_once() -> None:
     assert rollout("ROLLING", percent=50).rollback_batch is None
     back = {"unit": "PERCENT", "value": 100}
     assert rollout("ROLLING", percent=50, rollback_batch=back).rollback_batch.value == 100
+
+
+@pytest.mark.parametrize("unit", ["PERCENT", "INSTANCES"])
+def test_the_way_back_may_take_the_whole_old_fleet_at_once(unit: str) -> None:
+    whole = {"unit": unit, "value": 100 if unit == "PERCENT" else 4}
+    back = rollout("ROLLING", percent=50, rollback_batch=whole)
+    rollout_config.check(back, fleets=range(4, 5), window_seconds=120)

@@ -123,6 +123,23 @@ def test_each_strategy_gives_the_new_fleet_its_share_for_its_time(config, instan
     assert update.running == {"new": instances, "old": 0}
 
 
+@pytest.mark.parametrize(
+    ("back", "old", "refused"),
+    [
+        (size(4), 4, False),
+        (size(100, "CAPACITY_PERCENT"), 4, False),
+        (size(5), 4, True),
+        (size(101, "CAPACITY_PERCENT"), 4, True),
+    ],
+)
+def test_the_way_back_is_at_most_the_whole_old_fleet(back, old, refused) -> None:
+    if refused:
+        with pytest.raises(RefusedError, match="RollbackMaximumBatchSize must be 1 to 100 %"):
+            Update(rolling(1, back=back), 4, old)
+    else:
+        assert Update(rolling(1, back=back), 4, old).end().state.phase is Phase.DONE
+
+
 @pytest.mark.parametrize(("config", "instances"), [(canary(1), 4), (linear(1), 4), (AT_ONCE, 4)])
 def test_blue_green_starts_the_whole_new_fleet_first_and_ends_the_old_one_last(config, instances) -> None:
     update = Update(config, instances)
