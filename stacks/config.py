@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
-from stacks import complaints
+from stacks import complaints, transform_filter
 from stacks.option_config import (
     AsynchronousConfig,
     BatchConfig,
@@ -178,9 +178,38 @@ class StageConfig(Section):
         for (one, folder), (other, within) in itertools.permutations({**taken, **folders}.items(), 2):
             if within.startswith(folder) and {one, other} & folders.keys():
                 raise ValueError(
-                    f"{other} = {within} lies in {one} = {folder}: what is written there would be taken for what belongs "
-                    "here. Use folders of their own."
+                    f"{other} = {within} lies in {one} = {folder}: what is written there would be taken for what "
+                    "belongs here. Use folders of their own."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _options_suit_the_problem(self) -> Self:
+        problem = self.training.problem_type
+        if "experiment" in self.options and problem == "regression":
+            raise ValueError(
+                "options lists experiment, and training.problem_type is regression: two models are compared by the errors "
+                "of their labels, and a regression gives none (tools/compare.py). Remove it from options, or train a "
+                "classification."
+            )
+        if "batch" in self.options and self.batch.join_source == "Input":
+            try:
+                transform_filter.check(self.batch.output_filter, problem)
+            except ValueError as error:
+                raise ValueError(f"batch.{error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _the_stream_can_bring_enough_to_judge(self) -> Self:
+        # A shard takes 1,000 records a second ("Quotas and limits", Amazon Kinesis Data Streams Developer Guide).
+        alarms, shards = self.serving.alarms, self.ingestion.shard_count
+        most = shards * 1_000 * alarms.period_seconds
+        asked = alarms.quality.minimum_predictions
+        if self.ingestion.stream_mode == "PROVISIONED" and asked > most:
+            raise ValueError(
+                f"serving.alarms.quality.minimum_predictions = {asked}: the stream's {shards} shard(s) take at most {most} "
+                f"records in a period of {alarms.period_seconds} s, so that no mean would ever be judged. Lower it."
+            )
         return self
 
     @model_validator(mode="after")
@@ -266,7 +295,7 @@ class Config(StageConfig):
 
     @property
     def result_topics(self) -> tuple[str, str]:
-        """The asynchronous endpoint's topics, for answers and for failures: Foundation lets the model publish there."""
+        """The asynchronous endpoint's topics, for answers and failures: Foundation lets the model publish there."""
         return f"{self.prefix}-async-success", f"{self.prefix}-async-error"
 
     def stack_name(self, stack: str) -> str:

@@ -1,18 +1,14 @@
-"""The sections of the inference options beside the real-time endpoint: serverless, asynchronous, batch, experiment.
-
-A knob that an option cannot have is answered with the rule that forbids it (stacks/serving_rules.py).
-"""
+"""The sections of the inference options beside the real-time endpoint: serverless, asynchronous, batch, experiment."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.instances import TRANSFORM_TYPES
 from stacks import rollout_config
+from stacks.option_section import OptionConfig
 from stacks.rollout_config import Rollout
 from stacks.section import (
     AlarmPeriod,
@@ -24,23 +20,13 @@ from stacks.section import (
     Section,
     WholeNumber,
 )
-from stacks.serving_rules import Feature, Option, refusal
+from stacks.serving_rules import Option
+from stacks.transform_filter import CsvFilter
 
-# The knobs by which a section would ask for a feature; a rolling update is asked for by its strategy.
-KNOBS: Mapping[str, Feature] = {
-    "rollout": Feature.BLUE_GREEN,
-    "data_capture_percent": Feature.DATA_CAPTURE,
-    "autoscaling": Feature.AUTOSCALING,
-    "maximum_instances": Feature.AUTOSCALING,
-    "challenger_percent": Feature.VARIANTS,
-    "mirrored_percent": Feature.SHADOW_VARIANT,
-}
 EXPERIMENTS = ("AB", "SHADOW")
+CHAMPION, CHALLENGER = "Champion", "Challenger"  # the variants of an experiment
 
 Prefix = Annotated[str, Field(pattern=r"^([a-z0-9-]+/)+$", max_length=200)]
-# "Associate Prediction Results with Input Records": the part of JSONPath that batch transform knows, which for CSV is
-# indexes and slices; the length is that of "DataProcessing" (SageMaker API Reference).
-CsvFilter = Annotated[str, Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?$", max_length=63)]
 
 
 def _transforms(value: str) -> str:
@@ -49,23 +35,6 @@ def _transforms(value: str) -> str:
             f"no registered model declares it for batch transform. Use one of {', '.join(TRANSFORM_TYPES)}."
         )
     return value
-
-
-class OptionConfig(Section):
-    """A section of one option; whoever asks it for what the option cannot do is told the rule."""
-
-    option: ClassVar[Option]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _combines(cls, given: Any) -> Any:
-        for key, value in given.items() if isinstance(given, Mapping) else ():
-            feature = KNOBS.get(key)
-            if isinstance(value, Mapping) and value.get("strategy") == "ROLLING":
-                feature = Feature.ROLLING
-            if feature and (said := refusal(cls.option, feature)):
-                raise ValueError(f"{key} = {json.dumps(value)}: {said}")
-        return given
 
 
 class ServerlessConfig(OptionConfig):
@@ -101,6 +70,15 @@ class AsynchronousAlarmConfig(Section):
     period_seconds: AlarmPeriod
     evaluation_periods: int = Field(ge=1, le=10)
 
+    @field_validator("failed_invocations")
+    @classmethod
+    def _alarm_can_ring(cls, value: int) -> int:
+        if value > 1_000:
+            raise ValueError(
+                "an alarm that so many failures in one period do not set off watches nothing. Use 1000 or fewer."
+            )
+        return value
+
     @property
     def window_seconds(self) -> int:
         """How long something must be wrong before the alarm goes off."""
@@ -108,11 +86,16 @@ class AsynchronousAlarmConfig(Section):
 
 
 class AsynchronousConfig(OptionConfig):
-    """Requests wait in a queue, bodies and answers lie in S3, and with nothing to do no instance runs."""
+    """Requests wait in a queue, bodies and answers lie in S3, and with nothing to do `minimum_instances` run.
+
+    That may be none. An endpoint that scales to one, or from none to one, cannot be split between two models: its
+    rollout is ALL_AT_ONCE.
+    """
 
     option: ClassVar = Option.ASYNCHRONOUS
 
     instance_type: EndpointInstance
+    minimum_instances: int = Field(ge=0, le=100)
     maximum_instances: int = Field(ge=1, le=100)
     concurrent_invocations_per_instance: int = Field(ge=1, le=1000)
     input_prefix: Prefix
@@ -124,10 +107,19 @@ class AsynchronousConfig(OptionConfig):
     rollout: Rollout
     alarms: AsynchronousAlarmConfig
 
+    @property
+    def fewest(self) -> int:
+        """The smallest fleet there is: SageMaker makes no endpoint of none, whatever scaling makes of it later."""
+        return max(1, self.minimum_instances)
+
     @model_validator(mode="after")
     def _rollout_can_work(self) -> Self:
-        # From one on: an endpoint that has scaled to zero has no fleet to split.
-        fleets = range(1, self.maximum_instances + 1)
+        if self.minimum_instances > self.maximum_instances:
+            raise ValueError(
+                f"minimum_instances = {self.minimum_instances} exceeds maximum_instances = {self.maximum_instances}: "
+                "Application Auto Scaling refuses it. Lower it, or raise the maximum."
+            )
+        fleets = range(self.fewest, self.maximum_instances + 1)
         rollout_config.check(self.rollout, fleets=fleets, window_seconds=self.alarms.window_seconds)
         return self
 
@@ -181,7 +173,17 @@ class ExperimentConfig(OptionConfig):
     data_capture_percent: Percent
     confidence: float = Field(gt=0.5, lt=1)
     power: float = Field(ge=0.5, lt=1)
-    minimum_effect: float = Field(gt=0, lt=1)
+    minimum_effect: float = Field(gt=0)
+
+    @field_validator("minimum_effect")
+    @classmethod
+    def _models_can_differ_so_much(cls, value: float) -> float:
+        if not value < 0.5:
+            raise ValueError(
+                "a model that errs half of the time is a coin, and no useful one is further from another. Use less than "
+                "0.5."
+            )
+        return value
 
 
 class AbConfig(ExperimentConfig):

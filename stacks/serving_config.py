@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stacks import rollout_config
+from stacks.option_section import OptionConfig
 from stacks.rollout_config import Rollout
 from stacks.section import AlarmPeriod, Cooldown, EndpointInstance, Percent, Schedule, Section
+from stacks.serving_rules import Option
 
 
 class QualityConfig(Section):
@@ -34,19 +36,28 @@ class QualityConfig(Section):
 
 
 class AlarmConfig(Section):
-    """When a rollout is rolled back: `error_percent` of requests answered 5xx, latency in milliseconds, odd predictions.
+    """When a rollout is rolled back: `error_percent` of requests answered 5xx, slow answers, odd predictions.
 
     AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
-    thresholds are sized for the canary's share. `p99` shows a slow tail, which `Average` hides; that AWS publishes percentiles
-    of the latency is not documented (`make verify-aws` asks, once there is traffic).
+    thresholds are sized for the canary's share. `p99` shows a slow tail, which `Average` hides; that AWS publishes
+    percentiles of the latency is not documented (`make verify-aws` asks, once there is traffic).
     """
 
     error_percent: float = Field(gt=0, le=100)
-    latency_milliseconds: int = Field(ge=1, le=60_000)
+    latency_milliseconds: int = Field(ge=1)
     latency_statistic: Literal["p99", "Average", "Maximum"]
     period_seconds: AlarmPeriod
     evaluation_periods: int = Field(ge=1, le=10)
     quality: QualityConfig
+
+    @field_validator("latency_milliseconds")
+    @classmethod
+    def _latency_can_exceed_it(cls, value: int) -> int:
+        if value >= 60_000:
+            raise ValueError(
+                "no latency exceeds it: InvokeEndpoint ends a request after 60 s. Use less than 60000."
+            )
+        return value
 
     @property
     def window_seconds(self) -> int:
@@ -55,7 +66,10 @@ class AlarmConfig(Section):
 
 
 class ScheduledAction(Section):
-    """From each of these times on (UTC), the fleet has at least `minimum` and at most `maximum` instances."""
+    """From each of these times on (UTC), the fleet has at least `minimum` and at most `maximum` instances.
+
+    A cron expression whose year has passed is taken, though it acts no more: synth has no clock.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     schedule: Schedule
@@ -88,17 +102,27 @@ class AutoscalingConfig(Section):
             raise ValueError(
                 f"scheduled: {', '.join(names)}: the later of one name would replace the earlier. Give each its own."
             )
+        names_at: dict[str, str] = {}
+        for action in self.scheduled:
+            if other := names_at.get(action.schedule):
+                raise ValueError(
+                    f"scheduled: {other} and {action.name} act at the same times, {action.schedule}, and which of them "
+                    "comes last is undefined. Give each times of its own, or remove one."
+                )
+            names_at[action.schedule] = action.name
         highest = max((action.maximum for action in self.scheduled), default=self.maximum_instances)
         if highest != self.maximum_instances:
             raise ValueError(
-                f"scheduled: the largest maximum is {highest}, and maximum_instances = {self.maximum_instances}. An action "
-                "holds until the next one, so one of them must give the maximum back, and none may exceed it."
+                f"scheduled: the largest maximum is {highest}, and maximum_instances = {self.maximum_instances}. An "
+                "action holds until the next one, so one of them must give the maximum back, and none may exceed it."
             )
         return self
 
 
-class ServingConfig(Section):
+class ServingConfig(OptionConfig):
     """The real-time endpoint and how a new model takes it over."""
+
+    option: ClassVar = Option.REAL_TIME
 
     instance_type: EndpointInstance
     instance_count: int = Field(ge=1, le=50)

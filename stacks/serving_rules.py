@@ -70,11 +70,24 @@ _TRANSFORM = "CreateTransformJob, API Reference"
 _MODEL = "CreateModel, API Reference"
 _CAPTURE = "Data capture"
 
+# What an asynchronous endpoint that may have scaled so far down cannot do (stacks/rollout_config.py refuses it).
+_SPLIT = "a fleet that scales to one cannot be split: minimum_instances of 2 or more, or ALL_AT_ONCE"
 _GUARDED = _yes("the variants of the new configuration have the names of the old", _EXCLUSIONS)
 _IN_MODEL = _yes("stated on the model", _MODEL)
 _CAPTURED = _yes("requests and answers, at the sampling percentage", _CAPTURE)
 _SCALED = _yes("instances of a size that is not burstable; nothing scales during an update", _SCALING)
 _KEYED = _yes("on instances without local storage", _CREATE_CONFIG)
+_COMPARED_NOT_PROVED = _ours(
+    "the champion was proved where it serves, and a challenger is judged by the comparison: nothing is to be taken back",
+    "Remove it; serving.rollout is how the winner takes over",
+    _GUARDRAILS,
+)
+_FIXED_FLEET = _ours(
+    "AWS scales each variant by itself, and then sizes of fleets would be compared, not models",
+    "Set experiment.instance_count, which both have",
+    _SCALING,
+)
+_NAMES_STAY = "a rollout needs the names of the variants before it, and a comparison comes and goes"
 _SHADOW_STANDS_ALONE = _aws(
     "an endpoint with a shadow variant has exactly one production variant",
     "Compare two models at a time: experiment.kind AB or SHADOW",
@@ -94,38 +107,42 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
         Feature.NETWORK_ISOLATION: _IN_MODEL,
         Feature.DATA_CAPTURE: _CAPTURED,
         Feature.AUTOSCALING: _SCALED,
-        Feature.VARIANTS: _yes("up to 10", _CREATE_CONFIG),
-        Feature.SHADOW_VARIANT: _yes("one, beside one production variant", _CREATE_CONFIG),
+        Feature.VARIANTS: _ours(
+            f"AWS takes up to 10, but {_NAMES_STAY}", "List the option experiment", _EXCLUSIONS
+        ),
+        Feature.SHADOW_VARIANT: _ours(
+            f"AWS takes one, but {_NAMES_STAY}",
+            "List the option experiment with kind SHADOW",
+            _EXCLUSIONS,
+        ),
         Feature.VOLUME_KEY: _KEYED,
     },
     Option.AB: {
-        Feature.BLUE_GREEN: _GUARDED,
+        Feature.BLUE_GREEN: _COMPARED_NOT_PROVED,
         Feature.ROLLING: _aws(
             "a rolling update takes an endpoint with one production variant only",
-            "Use CANARY, LINEAR or ALL_AT_ONCE",
+            "Remove it; serving.rollout is how the winner takes over",
             _EXCLUSIONS,
         ),
         Feature.VPC: _IN_MODEL,
         Feature.NETWORK_ISOLATION: _IN_MODEL,
         Feature.DATA_CAPTURE: _yes("each variant's requests and answers", _CAPTURE),
-        Feature.AUTOSCALING: _yes("each variant by itself", _SCALING),
+        Feature.AUTOSCALING: _FIXED_FLEET,
         Feature.VARIANTS: _yes("up to 10; a request goes to one of them by weight", _CREATE_CONFIG),
         Feature.SHADOW_VARIANT: _SHADOW_STANDS_ALONE,
         Feature.VOLUME_KEY: _KEYED,
     },
     Option.SHADOW: {
-        Feature.BLUE_GREEN: _yes(
-            "a pending deployment describes shadow variants, too", "PendingDeploymentSummary, API Reference"
-        ),
+        Feature.BLUE_GREEN: _COMPARED_NOT_PROVED,
         Feature.ROLLING: _ours(
             "a rolling update takes one variant, and the guide does not say whether a shadow counts",
-            "Use CANARY, LINEAR or ALL_AT_ONCE",
+            "Remove it; serving.rollout is how the winner takes over",
             _EXCLUSIONS,
         ),
         Feature.VPC: _IN_MODEL,
         Feature.NETWORK_ISOLATION: _IN_MODEL,
         Feature.DATA_CAPTURE: _yes("both variants", _CAPTURE),
-        Feature.AUTOSCALING: _yes("both, and of the shadow above all", "Shadow tests: Best practices"),
+        Feature.AUTOSCALING: _FIXED_FLEET,
         Feature.VARIANTS: _SHADOW_STANDS_ALONE,
         Feature.SHADOW_VARIANT: _yes("exactly one", _CREATE_CONFIG),
         Feature.VOLUME_KEY: _KEYED,
@@ -174,8 +191,8 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
         Feature.VOLUME_KEY: _yes("it encrypts the copy of the image", "Create a serverless endpoint"),
     },
     Option.ASYNCHRONOUS: {
-        Feature.BLUE_GREEN: _yes("as for real-time endpoints", _GUARDRAILS),
-        Feature.ROLLING: _yes("one variant", _EXCLUSIONS),
+        Feature.BLUE_GREEN: _yes(f"as for real-time endpoints; {_SPLIT}", _GUARDRAILS),
+        Feature.ROLLING: _yes(f"one variant; {_SPLIT}", _EXCLUSIONS),
         Feature.VPC: _IN_MODEL,
         Feature.NETWORK_ISOLATION: _IN_MODEL,
         Feature.DATA_CAPTURE: _ours(
@@ -184,7 +201,8 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
             _CAPTURE,
         ),
         Feature.AUTOSCALING: _yes(
-            "on the backlog, down to no instance", "Autoscale an asynchronous endpoint"
+            "on the backlog, down to minimum_instances, which may be none",
+            "Autoscale an asynchronous endpoint",
         ),
         Feature.VARIANTS: _ours(
             "not documented for asynchronous endpoints, which have one queue",
@@ -203,8 +221,10 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
         Feature.ROLLING: _NO_ENDPOINT,
         Feature.VPC: _IN_MODEL,
         Feature.NETWORK_ISOLATION: _IN_MODEL,
-        Feature.DATA_CAPTURE: _yes(
-            "its own kind, which a job states", "BatchDataCaptureConfig, API Reference"
+        Feature.DATA_CAPTURE: _ours(
+            "AWS captures a job's records if the job asks for it, and its records and answers lie in S3 anyway",
+            "Read input_prefix and output_prefix",
+            "BatchDataCaptureConfig, API Reference",
         ),
         Feature.AUTOSCALING: _NO_ENDPOINT,
         Feature.VARIANTS: _NO_ENDPOINT,

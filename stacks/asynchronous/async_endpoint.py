@@ -54,8 +54,8 @@ class AsyncEndpoint(Construct):
                     variant_name=VARIANT,
                     model_name=model.attr_model_name,
                     instance_type=settings.instance_type,
-                    # The API takes no 0: scaling ends it when nothing waits.
-                    initial_instance_count=1,
+                    # The API takes no 0: where none is the minimum, scaling ends the first one when nothing waits.
+                    initial_instance_count=settings.fewest,
                     initial_variant_weight=1,
                 )
             ],

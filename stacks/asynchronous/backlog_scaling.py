@@ -1,4 +1,4 @@
-"""As many instances as the queue needs, and none for an empty one."""
+"""As many instances as the queue needs, and for an empty one the fewest that a stage wants: none, or some."""
 
 import aws_cdk as cdk
 from aws_cdk import aws_applicationautoscaling as scaling
@@ -15,8 +15,9 @@ class BacklogScaling(Construct):
     """Target tracking on the backlog, and a step out of zero (Task 3.2: scaling; Task 4.2: cost).
 
     With no instance, target tracking alone would begin only once more requests wait than its target; one that waits
-    alone would wait for ever: an alarm on HasBacklogWithoutCapacity adds the first instance. Metrics of the queue carry the endpoint's name as their only
-    dimension. Source, with the alarm's numbers: "Autoscale an asynchronous endpoint".
+    alone would wait for ever: an alarm on HasBacklogWithoutCapacity adds the first instance. Where one always runs there
+    is nothing to start, and no such alarm. Metrics of the queue carry the endpoint's name as their only dimension.
+    Source, with the alarm's numbers: "Autoscale an asynchronous endpoint".
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class BacklogScaling(Construct):
             service_namespace="sagemaker",
             scalable_dimension="sagemaker:variant:DesiredInstanceCount",
             resource_id=f"endpoint/{endpoint_name}/variant/{variant_name}",
-            min_capacity=0,
+            min_capacity=settings.minimum_instances,
             max_capacity=settings.maximum_instances,
         )
         dimension = _Policy.MetricDimensionProperty(name="EndpointName", value=endpoint_name)
@@ -58,6 +59,16 @@ class BacklogScaling(Construct):
                 scale_out_cooldown=settings.scale_out_cooldown_seconds,
             ),
         )
+        resources: list[cdk.CfnResource] = [target, backlog]
+        if not settings.minimum_instances:
+            resources += self._from_zero(target, endpoint_name, settings.scale_out_cooldown_seconds)
+        for resource in resources:
+            resource.cfn_options.condition = condition
+
+    def _from_zero(
+        self, target: scaling.CfnScalableTarget, endpoint_name: str, cooldown: int
+    ) -> tuple[cdk.CfnResource, cdk.CfnResource]:
+        """The step that adds the first instance, and the alarm that takes it."""
         first = _Policy(
             self,
             "FromZero",
@@ -67,7 +78,7 @@ class BacklogScaling(Construct):
             step_scaling_policy_configuration=_Policy.StepScalingPolicyConfigurationProperty(
                 adjustment_type="ChangeInCapacity",
                 metric_aggregation_type="Average",
-                cooldown=settings.scale_out_cooldown_seconds,
+                cooldown=cooldown,
                 step_adjustments=[
                     _Policy.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
                 ],
@@ -89,5 +100,4 @@ class BacklogScaling(Construct):
             treat_missing_data="missing",
             alarm_actions=[first.ref],
         )
-        for resource in (target, backlog, first, waiting):
-            resource.cfn_options.condition = condition
+        return first, waiting

@@ -167,7 +167,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "serving.rollout.termination_wait_seconds": (0, 3600),
     "serving.rollout.timeout_seconds": (600, 28_800),
     "serving.alarms.error_percent": (0.001, 100),
-    "serving.alarms.latency_milliseconds": (1, 60_000),
+    "serving.alarms.latency_milliseconds": (1, 59_999),
     "serving.alarms.evaluation_periods": (1, 10),
     "serving.alarms.quality.minimum_mean_score": (None, None),
     "serving.alarms.quality.maximum_mean_score": (None, None),
@@ -178,6 +178,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "serving.autoscaling.scale_out_cooldown_seconds": (0, 3600),
     "serverless.maximum_concurrency": (1, 200),
     "serverless.provisioned_concurrency": (0, 200),
+    "asynchronous.minimum_instances": (0, 100),
     "asynchronous.maximum_instances": (1, 100),
     "asynchronous.concurrent_invocations_per_instance": (1, 1000),
     "asynchronous.backlog_per_instance": (1, None),
@@ -185,7 +186,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "asynchronous.scale_out_cooldown_seconds": (0, 3600),
     "asynchronous.rollout.termination_wait_seconds": (0, 3600),
     "asynchronous.rollout.timeout_seconds": (600, 28_800),
-    "asynchronous.alarms.failed_invocations": (0, None),
+    "asynchronous.alarms.failed_invocations": (0, 1_000),
     "asynchronous.alarms.evaluation_periods": (1, 10),
     "batch.instance_count": (1, 20),
     "batch.max_payload_mb": (1, 100),
@@ -195,7 +196,7 @@ LIMITS: dict[str, tuple[float | None, float | None]] = {
     "experiment.challenger_percent": (1, 50),
     "experiment.confidence": (0.501, 0.999),
     "experiment.power": (0.5, 0.999),
-    "experiment.minimum_effect": (0.001, 0.999),
+    "experiment.minimum_effect": (0.001, 0.499),
     "monitoring.monthly_budget_usd": (1, None),
     "monitoring.budget_alert_percent": (1, 100),
 }
@@ -326,6 +327,21 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("serving.rollout.canary.unit", "COUNT", "must be 'PERCENT' or 'INSTANCES'"),
     ("serving.alarms.latency_statistic", "p50", "must be 'p99', 'Average' or 'Maximum'"),
     ("serving.alarms.period_seconds", 10, "must be 60"),
+    (
+        "serving.alarms.latency_milliseconds",
+        60_000,
+        "no latency exceeds it: InvokeEndpoint ends a request after 60 s. Use less",
+    ),
+    (
+        "asynchronous.alarms.failed_invocations",
+        1_001,
+        "an alarm that so many failures in one period do not set off watches nothing. Use 1000 or fewer",
+    ),
+    (
+        "experiment.minimum_effect",
+        0.5,
+        "a model that errs half of the time is a coin, and no useful one is further from another. Use less than 0.5",
+    ),
     ("options", ["spark"], "must be 'serverless', 'asynchronous', 'batch' or 'experiment'"),
     ("options", ["batch", "batch"], "an option is one stack. List each once"),
     ("asynchronous.instance_type", "ml.t2.medium", "burstable, and Application Auto Scaling refuses"),
@@ -350,8 +366,17 @@ def test_a_value_out_of_range_is_refused_with_its_limit(path: str, value: object
     assert "\n" not in message
 
 
-def action(name: str, minimum: int, maximum: int) -> dict[str, object]:
-    return {"name": name, "schedule": "cron(0 22 * * ? *)", "minimum": minimum, "maximum": maximum}
+def action(name: str, minimum: int, maximum: int, hour: int = 22) -> dict[str, object]:
+    return {"name": name, "schedule": f"cron(0 {hour} * * ? *)", "minimum": minimum, "maximum": maximum}
+
+
+def regression(**batch: object) -> dict[str, object]:
+    """A stage that predicts a number, with a batch transform."""
+    return {
+        "training.problem_type": "regression",
+        "options": ["batch"],
+        **{f"batch.{k}": v for k, v in batch.items()},
+    }
 
 
 # Each value is fine by itself; together AWS refuses them, or they could never work.
@@ -386,8 +411,12 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "maximum = 2 is below minimum = 4: Application Auto Scaling refuses it",
     ),
     (
-        {"serving.autoscaling.scheduled": [action("night", 2, 4), action("night", 2, 4)]},
+        {"serving.autoscaling.scheduled": [action("night", 2, 4), action("night", 2, 4, hour=6)]},
         "the later of one name would replace the earlier",
+    ),
+    (
+        {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4)]},
+        "scheduled: night and day act at the same times, cron(0 22 * * ? *), and which of them comes last is undefined",
     ),
     (
         {"serving.autoscaling.scheduled": [action("night", 2, 3)]},
@@ -430,6 +459,33 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         {"asynchronous.rollout": canary(50)},
         "a canary of 50 % of 1 instance(s) is no whole instance",
     ),
+    (
+        {"asynchronous.rollout": canary(50), "asynchronous.minimum_instances": 1},
+        "a canary of 50 % of 1 instance(s) is no whole instance",
+    ),
+    (
+        {"asynchronous.minimum_instances": 3},
+        "minimum_instances = 3 exceeds maximum_instances = 2: Application Auto Scaling refuses it",
+    ),
+    (
+        {"serving.alarms.quality.minimum_predictions": 60_001},
+        "minimum_predictions = 60001: the stream's 1 shard(s) take at most 60000 records in a period of 60 s",
+    ),
+    (
+        {"training.problem_type": "regression", "options": ["experiment"]},
+        "options lists experiment, and training.problem_type is regression: two models are compared by the errors of",
+    ),
+    (
+        regression(),
+        "batch.output_filter = $[0,-2,-1]: a model of regression answers with one column (value), and -2, counted from",
+    ),
+    (regression(output_filter="$[-2:]"), "and -2, counted from the end, is a column of the input"),
+    (regression(output_filter="$[0:-1]"), "and nothing before -1 is an answer"),
+    (
+        {"options": ["batch"], "batch.output_filter": "$[0,-3,-1]"},
+        "a model of classification answers with 2 columns (score, label), and -3, counted from the end",
+    ),
+    ({"options": ["batch"], "batch.output_filter": "$[:-2]"}, "and nothing before -2 is an answer"),
     (
         {"asynchronous.rollout.termination_wait_seconds": 119},
         "shorter than the alarms' evaluation window of 120 s",
@@ -499,7 +555,21 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         {"serving.rollout.bake_seconds": 120},
         {"serving.rollout.termination_wait_seconds": 120},
         {"serving.alarms.error_percent": 33.3},
-        {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4)]},
+        {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4, hour=6)]},
+        {"asynchronous.minimum_instances": 2},
+        {"asynchronous.rollout": canary(50), "asynchronous.minimum_instances": 2},
+        {"asynchronous.rollout": linear(50), "asynchronous.minimum_instances": 2},
+        {"asynchronous.rollout": rolling(50), "asynchronous.minimum_instances": 2},
+        {"serving.alarms.quality.minimum_predictions": 60_000},
+        {"serving.alarms.quality.minimum_predictions": 60_001, "ingestion.stream_mode": "ON_DEMAND"},
+        regression(output_filter="$[0,-1]"),
+        regression(output_filter="$[-1:]"),
+        regression(output_filter="$"),
+        regression(join_source="None", output_filter="$"),
+        {"options": ["batch"], "batch.output_filter": "$[0,-1]"},
+        {"options": ["batch"], "batch.output_filter": "$[-2:]"},
+        {"options": ["batch"], "batch.output_filter": "$[:-1]"},
+        {"options": ["batch"], "batch.output_filter": "$[1,2]"},
         {"serverless.provisioned_concurrency": 5},
         {"batch.max_payload_mb": 50},
         {"batch.join_source": "None", "batch.output_filter": "$", "batch.input_filter": "$[:-1]"},

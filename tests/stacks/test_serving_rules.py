@@ -3,6 +3,7 @@
 import ast
 import copy
 import itertools
+import json
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 
 from stacks import option_config, serving_rules
 from stacks.config import Config, ConfigError, load
+from stacks.option_section import KNOBS
+from stacks.section import Section
+from stacks.serving_config import ServingConfig
 from stacks.serving_rules import OPTIONS, Feature, Option, refusal
 from tools.assembly import context
 
@@ -20,13 +24,22 @@ REFUSED = [
     for option, feature in itertools.product(Option, Feature)
     if not OPTIONS[option][feature].allowed
 ]
-# Which section speaks of an option; the real-time endpoint is refused nothing that it could be asked for.
+# Which section speaks of an option.
 SECTIONS = {
+    Option.REAL_TIME: "serving",
     Option.SERVERLESS: "serverless",
     Option.ASYNCHRONOUS: "asynchronous",
     Option.BATCH: "batch",
     Option.AB: "experiment",
     Option.SHADOW: "experiment",
+}
+MODELS: dict[Option, type[Section]] = {
+    Option.REAL_TIME: ServingConfig,
+    Option.SERVERLESS: option_config.ServerlessConfig,
+    Option.ASYNCHRONOUS: option_config.AsynchronousConfig,
+    Option.BATCH: option_config.BatchConfig,
+    Option.AB: option_config.AbConfig,
+    Option.SHADOW: option_config.ShadowConfig,
 }
 ASKED: dict[Feature, dict[str, Any]] = {
     Feature.BLUE_GREEN: {"rollout": {"strategy": "ALL_AT_ONCE"}},
@@ -56,7 +69,7 @@ def asks(option: Option, feature: Feature) -> dict[str, Any]:
     """A stage whose configuration asks this option for this feature."""
     whole = stage()
     section = SECTIONS[option]
-    whole["options"] = [section]
+    whole["options"] = [section] if option is not Option.REAL_TIME else []
     if option is Option.SHADOW:
         whole[section] = shadow(whole[section])
     if feature in ASKED:
@@ -103,7 +116,47 @@ def test_what_the_table_refuses_is_refused_at_synth_with_rule_remedy_and_source(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("option", SECTIONS)
+@pytest.mark.parametrize(("option", "feature"), [*itertools.product(Option, ASKED)])
+def test_what_the_table_allows_has_a_knob_in_the_section(option: Option, feature: Feature) -> None:
+    if OPTIONS[option][feature].allowed:
+        asked = {knob for knob, wanted in KNOBS.items() if wanted is feature}
+        if feature is Feature.ROLLING:
+            asked = {"rollout"}  # by its strategy
+        assert asked & MODELS[option].model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("section", "knob", "value", "said"),
+    [
+        ("serving", "challenger_percent", 20, "List the option experiment"),
+        ("serving", "mirrored_percent", 100, "List the option experiment"),
+        ("serving", "maximum_instances", 4, "real-time has autoscaling of instances, by autoscaling."),
+        ("experiment", "autoscaling", {"maximum_instances": 4}, "Set experiment.instance_count"),
+        ("experiment", "minimum_instances", 1, "Set experiment.instance_count"),
+        ("experiment", "rollout", {"strategy": "CANARY"}, "serving.rollout"),
+        ("batch", "data_capture_percent", 100, "Read input_prefix and output_prefix"),
+        (
+            "asynchronous",
+            "autoscaling",
+            {"maximum_instances": 4},
+            "asynchronous has autoscaling of instances, by maximum_instances, minimum_instances.",
+        ),
+    ],
+)
+def test_a_known_feature_is_answered_by_its_rule_and_never_as_an_unknown_key(
+    section: str, knob: str, value: object, said: str
+) -> None:
+    whole = stage()
+    whole[section][knob] = value
+    with pytest.raises(ConfigError) as caught:
+        loaded(whole)
+    message = str(caught.value)
+    assert message.startswith(f"cdk.json: context.stages.sandbox.{section}: {knob} = {json.dumps(value)}: ")
+    assert said in message
+    assert "unknown key" not in message
+
+
+@pytest.mark.parametrize("option", set(SECTIONS) - {Option.REAL_TIME})
 def test_without_the_feature_each_option_is_accepted(option: Option) -> None:
     whole = stage()
     whole["options"] = [SECTIONS[option]]
@@ -112,17 +165,8 @@ def test_without_the_feature_each_option_is_accepted(option: Option) -> None:
     assert loaded(whole).options == [SECTIONS[option]]
 
 
-def test_every_knob_of_the_table_is_one_that_some_option_is_refused_or_has() -> None:
-    fields = {
-        name
-        for section in (
-            option_config.AsynchronousConfig,
-            option_config.AbConfig,
-            option_config.ShadowConfig,
-        )
-        for name in section.model_fields
-    }
-    assert option_config.KNOBS.keys() - fields == {"autoscaling"}
+def test_every_knob_of_the_table_is_one_that_some_option_has() -> None:
+    assert KNOBS.keys() <= {name for section in MODELS.values() for name in section.model_fields}
 
 
 def test_an_isolated_stage_takes_every_option_but_serverless() -> None:

@@ -1,10 +1,14 @@
 """The asynchronous endpoint: bodies in S3, topics for the results, instances by the backlog."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from constructs import IConstruct
 
+from app import build
 from stacks.config import Config, load
 from tests.stacks.options import unconditional, variants
 from tests.support.intrinsics import Resolver
@@ -109,6 +113,53 @@ def test_a_step_starts_the_first_instance_when_requests_wait_without_one(asynchr
     assert alarm["AlarmActions"] == [{"Ref": name}]
     assert [found["Name"] for found in alarm["Dimensions"]] == ["EndpointName"]
     assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 2)
+
+
+CANARY = {
+    "strategy": "CANARY",
+    "canary": {"unit": "PERCENT", "value": 50},
+    "bake_seconds": 300,
+    "termination_wait_seconds": 180,
+    "timeout_seconds": 3600,
+}
+
+
+def warm(**changed: Any) -> Mapping[str, Any]:
+    """The Asynchronous stack's resources by path, of a stage whose fleet is otherwise."""
+    settings = context("sandbox")
+    stage: dict[str, Any] = settings["stages"]["sandbox"]
+    stage["options"] = ["asynchronous"]
+    stage["asynchronous"] |= changed
+    app = cdk.App(context=settings)
+    build(app)
+    top: IConstruct = app.node.find_child("Asynchronous")
+    return {
+        f"{found.node.path}".removeprefix("Asynchronous/"): found
+        for found in top.node.find_all()
+        if isinstance(found, cdk.CfnResource)
+    }
+
+
+@pytest.fixture(scope="module")
+def kept() -> Mapping[str, Any]:
+    return warm(minimum_instances=2, rollout=CANARY)
+
+
+def test_a_fleet_of_two_at_the_least_starts_so_and_never_scales_below(kept: Mapping[str, Any]) -> None:
+    (variant,) = kept["Endpoint/Config"].production_variants
+    target = kept["Scaling/Target"]
+    assert (variant.initial_instance_count, target.min_capacity, target.max_capacity) == (2, 2, 2)
+
+
+def test_a_fleet_of_two_at_the_least_can_be_replaced_by_canary(kept: Mapping[str, Any]) -> None:
+    routing = kept[
+        "Endpoint/Endpoint"
+    ].deployment_config.blue_green_update_policy.traffic_routing_configuration
+    assert (routing.type, routing.canary_size.value) == ("CANARY", 50)
+
+
+def test_what_always_runs_needs_no_first_instance(kept: Mapping[str, Any]) -> None:
+    assert {path for path in kept if path.startswith("Scaling/")} == {"Scaling/Target", "Scaling/Backlog"}
 
 
 def test_scaling_waits_for_the_endpoint(asynchronous: Template) -> None:
