@@ -2,7 +2,8 @@
 
 The truth is the curated table: a request's inference id is its flight's key, as `inference_id` writes it, and a request
 carries one record. Only what was answered since the running configuration was made counts: another challenger, or a
-released champion, is another experiment. Latency and failures are what CloudWatch keeps of each variant: captures have neither.
+released champion, is another experiment. Latency and failures are what CloudWatch keeps of each variant: captures have
+neither.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
+
 from local.runner import storage
 from pipeline import curated, schema
 from pipeline.step import StepError
 from stacks.config import FILE
+from stacks.option_config import CHALLENGER, CHAMPION
+from stacks.serving_rules import Option
 from tools import aws
 from tools.assembly import ROOT, context
-from tools.comparison import CHALLENGER, CHAMPION, Answers, Prediction, Settings, Truth, compare, text
+from tools.comparison import Answers, Prediction, Settings, Truth, compare, text
 
 Clients = Callable[[str], Any]
 OUT = ROOT / "out" / "compare"
@@ -122,7 +127,7 @@ def service(cloudwatch: Any, endpoint: str, variant: str, since: dt.datetime) ->
 def report(clients: Clients, endpoint: str, known: Truth, settings: Settings) -> dict[str, Any]:
     """Compare the two variants of an endpoint that captures its answers."""
     sagemaker = clients("sagemaker")
-    described = sagemaker.describe_endpoint(EndpointName=endpoint)
+    described = _described(sagemaker, endpoint)
     captures = described.get("DataCaptureConfig", {}).get("DestinationS3Uri")
     if captures is None:
         raise CompareError(
@@ -138,6 +143,18 @@ def report(clients: Clients, endpoint: str, known: Truth, settings: Settings) ->
     for name, arm in found["arms"].items():
         arm["service"] = service(clients("cloudwatch"), endpoint, name, since)
     return {"endpoint": endpoint, **found}
+
+
+def _described(sagemaker: Any, endpoint: str) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = sagemaker.describe_endpoint(EndpointName=endpoint)
+    except botocore.exceptions.ClientError as error:
+        if "Could not find" not in str(error):
+            raise
+        raise CompareError(
+            f"{endpoint} is not there: no experiment runs. The reason: python -m tools.experiment status"
+        ) from None
+    return found
 
 
 def _lines(s3: Any, uri: str) -> Iterator[str]:
@@ -172,7 +189,7 @@ def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> in
     parser.add_argument("--truth", required=True, help="the curated table: a folder, or s3://bucket/prefix")
     options, config = aws.parse_stage(parser, argv)
     clients = clients or aws.clients()
-    endpoint = f"{config.prefix}-experiment"
+    endpoint = config.endpoint_names[Option.AB]
     try:
         with tempfile.TemporaryDirectory() as folder, aws.told():
             settings = settings_of(options.stage, context(options.stage))

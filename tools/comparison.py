@@ -13,9 +13,8 @@ from typing import Any
 
 from sklearn.metrics import log_loss
 
+from stacks.option_config import CHALLENGER, CHAMPION
 from tools import proportions
-
-CHAMPION, CHALLENGER = "Champion", "Challenger"  # the variants of the Experiment stack
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,9 +24,9 @@ from tools.assembly import Assembly, Resource, SynthError, Template, synthesize
 PRICES = Path(__file__).with_name("prices.toml")
 STAGES = ("sandbox", "production")
 HOURS = {"hour": 1.0, "month": 730.0}
-MODEL = "arn:aws:sagemaker:us-east-1:111122223333:model-package/flights/1"
-# The parameters that hold a model version: with a model in service, and an experiment beside it.
-PACKAGES = ("ModelPackageArn", "ChallengerPackageArn")
+GROUP = "arn:aws:sagemaker:us-east-1:111122223333:model-package/flights"
+# The parameters that hold a model version: one in service, and another one beside it in an experiment.
+PACKAGES = {"ModelPackageArn": f"{GROUP}/1", "ChallengerPackageArn": f"{GROUP}/2"}
 # "Worker types" (AWS Glue Developer Guide): data processing units of a worker.
 DPUS = {"G.1X": 1, "G.2X": 2, "G.4X": 4}
 
@@ -144,10 +144,12 @@ def _scaling_policy(_: View, properties: Mapping[str, Any]) -> Quantities:
 
 
 def _endpoint(view: View, properties: Mapping[str, Any]) -> Quantities:
-    """The instances that wait for requests: none of an asynchronous endpoint, which scales to zero."""
+    """The instances that wait for requests: those of an asynchronous endpoint are its scaling's minimum, or none."""
     config = view.template.resources()[properties["EndpointConfigName"]["Fn::GetAtt"][0]]["Properties"]
     if "AsyncInferenceConfig" in config:
-        return []
+        (variant,) = config["ProductionVariants"]
+        target = view.template.only("AWS::ApplicationAutoScaling::ScalableTarget")["Properties"]
+        return [_variant(view, variant)] if target["MinCapacity"] else []
     variants = [*config["ProductionVariants"], *config.get("ShadowProductionVariants", [])]
     return [_variant(view, variant) for variant in variants]
 
@@ -324,7 +326,7 @@ def bill(assembly: Assembly, prices: Prices) -> Bill:
 
 
 def _lines(template: Template, prices: Prices) -> Iterator[Line]:
-    before, serving = View(template, {}), View(template, dict.fromkeys(PACKAGES, MODEL))
+    before, serving = View(template, {}), View(template, PACKAGES)
     known = {
         *IDLE,
         *RUNS,

@@ -1,7 +1,8 @@
 """Start or stop a comparison of the version in service with a challenger, or say how it stands.
 
-The Experiment stack runs while it has both versions: the champion follows each release, the challenger is its parameter
-`ChallengerPackageArn`. Promotion is an approval of the challenger.
+The Experiment stack runs while it has two versions: the champion follows each release, the challenger is its parameter
+`ChallengerPackageArn`. Promotion is an approval of the challenger: once it is released, both are one, and the experiment
+has ended.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from typing import Any
 
 import botocore.exceptions
 
+from stacks.serving_rules import Option
 from tools import aws
 
 Clients = Callable[[str], Any]
 CHAMPION, CHALLENGER = "ModelPackageArn", "ChallengerPackageArn"
+PROMOTED = (
+    "No experiment runs: the challenger was released and is the champion now. Name the next one: "
+    "python -m tools.experiment start --challenger ARN"
+)
 
 
 class ExperimentError(Exception):
@@ -52,7 +58,7 @@ def start(clients: Clients, stack: str, challenger: str) -> str:
 
 
 def stop(clients: Clients, stack: str) -> str:
-    """Take the endpoint away; captures stay for the report."""
+    """Take the endpoint away; its captures stay, but a report needs it (tools/compare.py)."""
     cloudformation = clients("cloudformation")
     return _set(cloudformation, stack, parameters(cloudformation, stack), "")
 
@@ -63,6 +69,8 @@ def status(clients: Clients, stack: str, endpoint: str) -> str:
     lines = [f"champion   {known.get(CHAMPION) or '-'}", f"challenger {known.get(CHALLENGER) or '-'}"]
     if not (known.get(CHAMPION) and known.get(CHALLENGER)):
         return "\n".join([*lines, "No experiment runs."])
+    if known[CHAMPION] == known[CHALLENGER]:
+        return "\n".join([*lines, PROMOTED])
     described = clients("sagemaker").describe_endpoint(EndpointName=endpoint)
     lines.append(f"{endpoint}: {described['EndpointStatus']}")
     for kind in ("ProductionVariants", "ShadowProductionVariants"):
@@ -114,7 +122,7 @@ def main(argv: list[str] | None = None, *, clients: Clients | None = None) -> in
             elif options.action == "stop":
                 print(stop(clients, stack))
             else:
-                print(status(clients, stack, f"{config.prefix}-experiment"))
+                print(status(clients, stack, config.endpoint_names[Option.AB]))
     except ExperimentError as error:
         sys.exit(str(error))
     return 0

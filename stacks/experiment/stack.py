@@ -14,7 +14,11 @@ from stacks.serving_rules import Option
 
 
 class Experiment(OptionStack):
-    """It runs while there are both: the champion follows each release, the challenger is set by hand (Task 3.1)."""
+    """It runs while there are two: the champion follows each release, the challenger is set by hand (Task 3.1).
+
+    Once the challenger is released both parameters name one version, and a version is not compared with itself: the
+    endpoint goes, and with it what it costs.
+    """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
         super().__init__(scope, id, config=config, description="Two models on one endpoint, compared")
@@ -22,7 +26,7 @@ class Experiment(OptionStack):
             self,
             "ChallengerPackageArn",
             label="Challenger's package version",
-            description="The version to compare with the one in service; empty while there is no experiment",
+            description="The version to compare with the one in service, empty for none; the experiment ends when it is released",
         )
         self.template_options.metadata = interface(self.parameter, challenger)
         both = cdk.CfnCondition(
@@ -32,6 +36,9 @@ class Experiment(OptionStack):
                 # Its Python type lacks a member.
                 cast("cdk.ICfnConditionExpression", self.parameter.has_model),
                 challenger.given,
+                cdk.Fn.condition_not(
+                    cdk.Fn.condition_equals(self.parameter.value_as_string, challenger.value_as_string)
+                ),
             ),
         )
         serving = ExperimentEndpoint(

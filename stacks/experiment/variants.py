@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from aws_cdk import aws_sagemaker as sagemaker
 
-from stacks.option_config import AbConfig, ShadowConfig
+from stacks.option_config import CHALLENGER, CHAMPION, AbConfig, ShadowConfig
 
-CHAMPION, CHALLENGER = "Champion", "Challenger"
 _Variant = sagemaker.CfnEndpointConfig.ProductionVariantProperty
 
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.exceptions
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
 from pipeline import schema
+from stacks.option_config import CHALLENGER, CHAMPION
 from tools import compare
-from tools.comparison import CHALLENGER, CHAMPION, Prediction, Settings
+from tools.comparison import Prediction, Settings
 
 ENDPOINT, BUCKET = "flights-sandbox-experiment", "captures"
 SETTINGS = Settings("AB", minimum_effect=0.01, confidence=0.95, power=0.8)
@@ -224,6 +226,20 @@ def test_a_truth_that_is_not_there_ends_the_command_with_one_line(
         compare.main(["--truth", f"s3://{BUCKET}/nowhere/"], clients=clients)
     with pytest.raises(SystemExit, match="no Parquet file"):
         compare.main(["--truth", "nowhere"], clients=clients)
+
+
+def test_an_experiment_that_has_ended_is_named_with_the_way_to_learn_why(
+    clients: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(**request: str) -> Any:
+        message = f'Could not find endpoint "{request["EndpointName"]}".'
+        raise botocore.exceptions.ClientError(
+            {"Error": {"Code": "ValidationException", "Message": message}}, "DescribeEndpoint"
+        )
+
+    monkeypatch.setattr(clients("sagemaker"), "describe_endpoint", gone)
+    with pytest.raises(compare.CompareError, match=rf"{ENDPOINT} is not there: .*experiment status"):
+        compare.report(clients, ENDPOINT, {}, SETTINGS)
 
 
 def test_an_endpoint_without_captures_is_named_with_the_remedy(clients: Any) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from stacks.option_config import CHALLENGER, CHAMPION
 from tools import proportions
-from tools.comparison import CHALLENGER, CHAMPION, Prediction, Settings, compare, text, verdict
+from tools.comparison import Prediction, Settings, compare, text, verdict
 
 AB = Settings("AB", minimum_effect=0.05, confidence=0.95, power=0.8)
 SHADOW = Settings("SHADOW", minimum_effect=0.05, confidence=0.95, power=0.8)

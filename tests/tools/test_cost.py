@@ -97,6 +97,18 @@ def test_what_an_option_is_used_for_is_priced_by_its_own_sizes(complete: Callabl
     assert batch.usd == pytest.approx(0.115 / 6)
 
 
+@pytest.mark.parametrize(("least", "usd"), [(0, 0), (2, 2 * 24 * 0.115)])
+def test_an_asynchronous_fleet_is_paid_for_down_to_its_minimum(least: int, usd: float) -> None:
+    resources = copy.deepcopy(FLEET)
+    config = resources["Config"]["Properties"]
+    config["AsyncInferenceConfig"] = {}
+    config["ProductionVariants"] = [{"InstanceType": "ml.m5.large", "InitialInstanceCount": max(1, least)}]
+    resources["Target"] = resource(
+        "AWS::ApplicationAutoScaling::ScalableTarget", MinCapacity=least, MaxCapacity=4
+    )
+    assert a_day(resources, with_model=True, **HAS_MODEL) == pytest.approx(usd)
+
+
 def test_a_warm_serverless_copy_is_paid_for_while_it_waits() -> None:
     resources = copy.deepcopy(FLEET)
     resources["Config"]["Properties"]["ProductionVariants"] = [

@@ -102,6 +102,26 @@ def test_status_shows_versions_and_shares(capsys: pytest.CaptureFixture[str]) ->
     assert "No experiment runs." in capsys.readouterr().out
 
 
+def test_after_a_promotion_status_says_why_nothing_runs_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    promoted = Account(champion=f"{GROUP}/2", challenger=f"{GROUP}/2")
+    assert run(promoted, "status") == 0
+    told = capsys.readouterr().out
+    assert "No experiment runs: the challenger was released and is the champion now." in told
+    assert "start --challenger" in told
+
+
+def test_after_a_promotion_the_next_challenger_starts_and_the_same_one_does_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    promoted = Account(champion=f"{GROUP}/2", challenger=f"{GROUP}/2")
+    with pytest.raises(SystemExit, match="is the champion"):
+        run(promoted, "start", "--challenger", f"{GROUP}/2")
+    assert run(promoted, "start", "--challenger", f"{GROUP}/3") == 0
+    assert promoted.parameters["ChallengerPackageArn"] == f"{GROUP}/3"
+
+
 @pytest.mark.parametrize(
     ("changes", "challenger", "reason"),
     [

@@ -13,7 +13,7 @@ import pytest
 
 from local.cloud import lifecycle
 from local.cloud.place import ROOT, Place
-from stacks.experiment.variants import CHALLENGER, CHAMPION
+from stacks.option_config import CHALLENGER, CHAMPION
 from tests.local.cloud.conftest import Cdk
 from tests.local.cloud.test_sagemaker_release import Release, Trained, trained
 from tests.local.cloud.test_stream import eventually

@@ -261,10 +261,16 @@ def test_an_experiment_compares_two_versions_and_says_when_it_is_too_early(
     assert arms["Champion"]["error_rate"] > 0.3
     assert arms["Challenger"]["service"]["invocations"] == asked.variants["Challenger"] + 2
 
-    # Promotion is an approval, which reaches whoever follows: the schedule, too, names another model.
+    # Promotion is an approval, which reaches whoever follows: the schedule, too, names another model, and the
+    # experiment ends, because the challenger is the champion.
     assert release.approve(challenger)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
     for name in FOLLOWERS:
         assert eventually(lambda name=name: follows(release, name, challenger), seconds=60), name
+    assert not release.client("sagemaker").list_endpoints(NameContains=ENDPOINT)["Endpoints"]
+    said = tool(release, cdk, "experiment", "status")
+    assert "No experiment runs: the challenger was released" in said
+    ended = tool(release, cdk, "compare", "--truth", verdicts.truth, succeeds=False)
+    assert f"{ENDPOINT} is not there: no experiment runs" in ended
     outputs = {it["OutputKey"]: it["OutputValue"] for it in stack(release, FOLLOWERS[0])["Outputs"]}
     model = outputs["ModelName"]
     assert scheduled(release)["ModelName"] == model
@@ -272,8 +278,7 @@ def test_an_experiment_compares_two_versions_and_says_when_it_is_too_early(
     assert described["PrimaryContainer"]["ModelPackageName"] == challenger
 
     assert "the experiment has ended" in tool(release, cdk, "experiment", "stop")
-    assert "No experiment runs" in tool(release, cdk, "experiment", "status")
-    assert not release.client("sagemaker").list_endpoints(NameContains=ENDPOINT)["Endpoints"]
+    assert "No experiment runs." in tool(release, cdk, "experiment", "status")
 
 
 def scheduled(release: Release) -> Any:

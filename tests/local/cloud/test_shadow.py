@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.cloud.place import Place
-from stacks.experiment.variants import CHALLENGER, CHAMPION
+from stacks.option_config import CHALLENGER, CHAMPION
 from tests.local.cloud.test_sagemaker_endpoints import CAPTURE, Hosting, servers
 from tests.local.cloud.test_sagemaker_invoke import variant
 from tests.local.cloud.test_stream import eventually

@@ -10,6 +10,7 @@ from app import build
 from stacks.config import load
 from tests.stacks.options import unconditional, variants
 from tools.assembly import Assembly, Template, context
+from tools.cost import View
 
 
 @pytest.fixture
@@ -17,13 +18,35 @@ def experiment(each_complete: Assembly) -> Template:
     return each_complete.template("Experiment")
 
 
-def test_it_runs_while_there_are_both_versions(experiment: Template) -> None:
-    assert experiment.json["Conditions"]["HasBoth"] == {
-        "Fn::And": [
-            {"Condition": "HasModel"},
-            {"Fn::Not": [{"Fn::Equals": [{"Ref": "ChallengerPackageArn"}, ""]}]},
-        ]
-    }
+FIRST, SECOND = (f"arn:aws:sagemaker:a:123456789012:model-package/flights/{number}" for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "runs"),
+    [
+        ("", "", False),
+        (FIRST, "", False),
+        ("", SECOND, False),
+        (FIRST, SECOND, True),
+        # The challenger was released: beside itself there is nothing to compare.
+        (SECOND, SECOND, False),
+    ],
+    ids=["neither", "champion", "challenger", "both", "promoted"],
+)
+def test_it_runs_while_there_are_two_versions(
+    experiment: Template, champion: str, challenger: str, *, runs: bool
+) -> None:
+    view = View(experiment, {"ModelPackageArn": champion, "ChallengerPackageArn": challenger})
+    assert view.holds("HasBoth") is runs
+    assert all(view.exists(found) is runs for found in experiment.resources().values())
+
+
+def test_the_console_says_when_the_experiment_ends(experiment: Template) -> None:
+    described = experiment.json["Parameters"]["ChallengerPackageArn"]["Description"]
+    assert "ends when it is released" in described
+
+
+def test_nothing_is_there_without_both(experiment: Template) -> None:
     assert {found.get("Condition") for found in experiment.resources().values()} == {"HasBoth"}
     assert unconditional(experiment) == set()
 
