@@ -6,7 +6,6 @@ combinations that AWS would refuse at deploy are refused here, at synth, with AW
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
-from stacks import complaints, transform_filter
+from stacks import complaints, stage_rules
 from stacks.option_config import (
     AsynchronousConfig,
     BatchConfig,
@@ -25,7 +24,7 @@ from stacks.option_config import (
 )
 from stacks.section import Percent, Section, WholeNumber
 from stacks.serving_config import ServingConfig
-from stacks.serving_rules import Feature, Option, refusal
+from stacks.serving_rules import Option
 from stacks.training_config import TrainingConfig
 
 STAGES = ("sandbox", "production")
@@ -148,84 +147,8 @@ class StageConfig(Section):
         return value
 
     @model_validator(mode="after")
-    def _options_combine(self) -> Self:
-        for option in self.options if self.foundation.isolation else ():
-            rules = (
-                refusal(getattr(self, option).option, feature)
-                for feature in (Feature.VPC, Feature.NETWORK_ISOLATION)
-            )
-            if said := " ".join(filter(None, rules)):
-                raise ValueError(f"options lists {option}, and foundation.isolation is true: {said}")
-        return self
-
-    @model_validator(mode="after")
-    def _folders_of_the_curated_bucket_are_apart(self) -> Self:
-        """In one another, the next crawl, job or run would take results for data, or they would expire with them."""
-        folders = {
-            f"{section}.{name}": getattr(getattr(self, section), name)
-            for section, names in (
-                ("asynchronous", ("input_prefix", "output_prefix", "failure_prefix")),
-                ("batch", ("input_prefix", "output_prefix")),
-            )
-            for name in names
-        }
-        taken = {
-            "the curated table": f"{self.dataset}/",
-            "the stream's predictions": "predictions/",
-            "the ETL's reports": "reports/",
-            "the quarantine": "quarantine/",
-        }
-        for (one, folder), (other, within) in itertools.permutations({**taken, **folders}.items(), 2):
-            if within.startswith(folder) and {one, other} & folders.keys():
-                raise ValueError(
-                    f"{other} = {within} lies in {one} = {folder}: what is written there would be taken for what "
-                    "belongs here. Use folders of their own."
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _options_suit_the_problem(self) -> Self:
-        problem = self.training.problem_type
-        if "experiment" in self.options and problem == "regression":
-            raise ValueError(
-                "options lists experiment, and training.problem_type is regression: two models are compared by the errors "
-                "of their labels, and a regression gives none (tools/compare.py). Remove it from options, or train a "
-                "classification."
-            )
-        if "batch" in self.options and self.batch.join_source == "Input":
-            try:
-                transform_filter.check(self.batch.output_filter, problem)
-            except ValueError as error:
-                raise ValueError(f"batch.{error}") from None
-        return self
-
-    @model_validator(mode="after")
-    def _the_stream_can_bring_enough_to_judge(self) -> Self:
-        # A shard takes 1,000 records a second ("Quotas and limits", Amazon Kinesis Data Streams Developer Guide).
-        alarms, shards = self.serving.alarms, self.ingestion.shard_count
-        most = shards * 1_000 * alarms.period_seconds
-        asked = alarms.quality.minimum_predictions
-        if self.ingestion.stream_mode == "PROVISIONED" and asked > most:
-            raise ValueError(
-                f"serving.alarms.quality.minimum_predictions = {asked}: the stream's {shards} shard(s) take at most {most} "
-                f"records in a period of {alarms.period_seconds} s, so that no mean would ever be judged. Lower it."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _a_score_can_leave_its_band(self) -> Self:
-        band = self.serving.alarms.quality
-        scores = self.training.problem_type == "classification"
-        if scores and (band.maximum_mean_score <= 0 or band.minimum_mean_score >= 1):
-            raise ValueError(
-                f"serving.alarms.quality: a score is 0 to 1, and the band from {band.minimum_mean_score} to "
-                f"{band.maximum_mean_score} holds none: every rollout would be taken back. Move the band."
-            )
-        if scores and band.minimum_mean_score <= 0 and band.maximum_mean_score >= 1:
-            raise ValueError(
-                f"serving.alarms.quality: a score is 0 to 1, and so is the band from {band.minimum_mean_score} to "
-                f"{band.maximum_mean_score}: the alarm could never go off. Narrow the band."
-            )
+    def _sections_go_together(self) -> Self:
+        stage_rules.check(self)
         return self
 
     @field_validator("tags")

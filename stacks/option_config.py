@@ -150,8 +150,8 @@ class BatchConfig(OptionConfig):
     def _aws_takes_them_together(self) -> Self:
         if self.max_payload_mb * self.max_concurrent_transforms > 100:
             raise ValueError(
-                f"max_payload_mb = {self.max_payload_mb} x max_concurrent_transforms = {self.max_concurrent_transforms} "
-                'exceeds 100 MB: SageMaker refuses the job ("CreateTransformJob"). Lower one of them.'
+                f"max_payload_mb = {self.max_payload_mb} x max_concurrent_transforms = "
+                f'{self.max_concurrent_transforms} exceeds 100 MB: SageMaker refuses the job ("CreateTransformJob"). Lower one of them.'
             )
         if self.join_source == "None" and self.output_filter != "$":
             raise ValueError(
@@ -180,8 +180,8 @@ class ExperimentConfig(OptionConfig):
     def _models_can_differ_so_much(cls, value: float) -> float:
         if not value < 0.5:
             raise ValueError(
-                "a model that errs half of the time is a coin, and no useful one is further from another. Use less than "
-                "0.5."
+                "a model that errs half of the time is a coin, and no useful one is further from another. Use less "
+                "than 0.5."
             )
         return value
 

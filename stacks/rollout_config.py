@@ -44,14 +44,14 @@ class Size(Section):
         part = self.instances(fleet)
         if part < 1:
             raise ValueError(
-                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it is "
-                "not documented. Use more instances at the least, or a larger share; a single instance can only be "
+                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it "
+                "is not documented. Use more instances at the least, or a larger share; a single instance can only be "
                 "replaced: ALL_AT_ONCE."
             )
         if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:
             raise ValueError(
-                f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes {self.smallest} "
-                f"to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, or another value."
+                f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes "
+                f"{self.smallest} to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, or another value."
             )
 
 
@@ -182,7 +182,8 @@ def check(
     if error_percent is not None and error_percent >= 100 * smallest:
         raise ValueError(
             f"alarms.error_percent = {error_percent} can never be exceeded at first: the new fleet has "
-            f"{float(100 * smallest):g} % of the traffic, and no more of the requests can fail. Lower it below that share."
+            f"{float(100 * smallest):g} % of the traffic, and no more of the requests can fail. Lower it below that "
+            "share."
         )
 
 

@@ -78,7 +78,7 @@ _CAPTURED = _yes("requests and answers, at the sampling percentage", _CAPTURE)
 _SCALED = _yes("instances of a size that is not burstable; nothing scales during an update", _SCALING)
 _KEYED = _yes("on instances without local storage", _CREATE_CONFIG)
 _COMPARED_NOT_PROVED = _ours(
-    "the champion was proved where it serves, and a challenger is judged by the comparison: nothing is to be taken back",
+    "the champion was proved where it serves, and a challenger is judged by the comparison, not taken back",
     "Remove it; serving.rollout is how the winner takes over",
     _GUARDRAILS,
 )

@@ -26,7 +26,10 @@ def check(output_filter: str, problem_type: str) -> None:
     answer = ("score", "label") if problem_type == "classification" else ("value",)
     start, colon, end = output_filter.removeprefix("$").strip("[]").partition(":")
     columns = f"{len(answer)} columns" if len(answer) > 1 else "one column"
-    said = f"output_filter = {output_filter}: a model of {problem_type} answers with {columns} ({', '.join(answer)}), and"
+    said = (
+        f"batch.output_filter = {output_filter}: a model of {problem_type} answers with {columns} "
+        f"({', '.join(answer)}), and"
+    )
     for number in _numbers(start):
         if number < -len(answer):
             raise ValueError(

@@ -1,8 +1,8 @@
 """Start or stop a comparison of the version in service with a challenger, or say how it stands.
 
 The Experiment stack runs while it has two versions: the champion follows each release, the challenger is its parameter
-`ChallengerPackageArn`. Promotion is an approval of the challenger: once it is released, both are one, and the experiment
-has ended.
+`ChallengerPackageArn`. Promotion is an approval of the challenger: once it is released, both are one, and the
+experiment has ended.
 """
 
 from __future__ import annotations

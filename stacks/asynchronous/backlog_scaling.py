@@ -15,9 +15,9 @@ class BacklogScaling(Construct):
     """Target tracking on the backlog, and a step out of zero (Task 3.2: scaling; Task 4.2: cost).
 
     With no instance, target tracking alone would begin only once more requests wait than its target; one that waits
-    alone would wait for ever: an alarm on HasBacklogWithoutCapacity adds the first instance. Where one always runs there
-    is nothing to start, and no such alarm. Metrics of the queue carry the endpoint's name as their only dimension.
-    Source, with the alarm's numbers: "Autoscale an asynchronous endpoint".
+    alone would wait for ever: an alarm on HasBacklogWithoutCapacity adds the first instance. Where one always runs
+    there is nothing to start, and no such alarm. Metrics of the queue carry the endpoint's name as their only
+    dimension. Source, with the alarm's numbers: "Autoscale an asynchronous endpoint".
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class Experiment(OptionStack):
             self,
             "ChallengerPackageArn",
             label="Challenger's package version",
-            description="The version to compare with the one in service, empty for none; the experiment ends when it is released",
+            description="What is compared with the version in service, or empty; the experiment ends when it is released",
         )
         self.template_options.metadata = interface(self.parameter, challenger)
         both = cdk.CfnCondition(

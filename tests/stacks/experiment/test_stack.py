@@ -43,7 +43,7 @@ def test_it_runs_while_there_are_two_versions(
 
 def test_the_console_says_when_the_experiment_ends(experiment: Template) -> None:
     described = experiment.json["Parameters"]["ChallengerPackageArn"]["Description"]
-    assert "ends when it is released" in described
+    assert "the experiment ends when it is released" in described
 
 
 def test_nothing_is_there_without_both(experiment: Template) -> None:
