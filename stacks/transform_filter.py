@@ -6,7 +6,6 @@ Source: "Associate Prediction Results with Input Records" (SageMaker AI Develope
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -17,30 +16,18 @@ CsvFilter = Annotated[str, Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+
 
 
 def check(output_filter: str, problem_type: str) -> None:
-    """Raise `ValueError` if the filter counts past the answer from the end, or ends before it.
+    """Raise `ValueError` if the filter counts past the answer from the end.
 
     The answer stands behind the record, and how many columns it has depends on the model (pipeline/inference.py). The
     record's own columns are counted from the front: a number from the end would choose another one of them with another
     kind of model.
     """
     answer = ("score", "label") if problem_type == "classification" else ("value",)
-    start, colon, end = output_filter.removeprefix("$").strip("[]").partition(":")
     columns = f"{len(answer)} columns" if len(answer) > 1 else "one column"
-    said = (
-        f"batch.output_filter = {output_filter}: a model of {problem_type} answers with {columns} "
-        f"({', '.join(answer)}), and"
-    )
-    for number in _numbers(start):
+    for number in map(int, re.findall(r"-\d+", output_filter)):
         if number < -len(answer):
             raise ValueError(
-                f"{said} {number}, counted from the end, is a column of the input. Count those from the front, and the "
-                f"answer from {-len(answer)}."
+                f"batch.output_filter = {output_filter}: a model of {problem_type} answers with {columns} "
+                f"({', '.join(answer)}), and {number}, counted from the end, is a column of the input. Count those from "
+                f"the front, and the answer from {-len(answer)}."
             )
-    if colon and any(number <= -len(answer) for number in _numbers(end) if number < 0):
-        raise ValueError(
-            f"{said} nothing before {end} is an answer. End the slice later, or leave its end open."
-        )
-
-
-def _numbers(text: str) -> Sequence[int]:
-    return [int(number) for number in re.findall(r"-?\d+", text)]

@@ -480,12 +480,11 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "batch.output_filter = $[0,-2,-1]: a model of regression answers with one column (value), and -2, counted from",
     ),
     (regression(output_filter="$[-2:]"), "and -2, counted from the end, is a column of the input"),
-    (regression(output_filter="$[0:-1]"), "and nothing before -1 is an answer"),
     (
         {"options": ["batch"], "batch.output_filter": "$[0,-3,-1]"},
         "a model of classification answers with 2 columns (score, label), and -3, counted from the end",
     ),
-    ({"options": ["batch"], "batch.output_filter": "$[:-2]"}, "and nothing before -2 is an answer"),
+    ({"options": ["batch"], "batch.output_filter": "$[:-3]"}, "and -3, counted from the end"),
     (
         {"asynchronous.rollout.termination_wait_seconds": 119},
         "shorter than the alarms' evaluation window of 120 s",

@@ -396,6 +396,29 @@ def test_an_update_keeps_what_waits_and_answers_it_with_the_new_model(hosting: A
     hosting.delete(name)
 
 
+def test_a_fleet_that_never_falls_below_two_is_replaced_by_canary(hosting: Asynchronous) -> None:
+    name = hosting.serve()
+    hosting.instances(name, 2)
+    config = hosting.config(hosting.model(hosting.store(3)), AsyncInferenceConfig=hosting.wanted())
+    routing = {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+        "WaitIntervalInSeconds": 120,
+    }
+    how = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing}}
+    hosting.sagemaker.update_endpoint(
+        EndpointName=name,
+        EndpointConfigName=config,
+        RetainAllVariantProperties=True,
+        DeploymentConfig=how,
+    )
+    found = hosting.settled(name)
+    assert (found["EndpointConfigName"], hosting.running(found)) == (config, 2)
+    assert found["LastDeploymentConfig"] == how
+    assert hosting.answer(hosting.send(name)) == {"predictions": [3, 6]}
+    hosting.delete(name)
+
+
 def test_every_request_is_answered_when_the_only_server_dies_and_while_a_fleet_takes_over(
     hosting: Asynchronous, cloud: Place
 ) -> None:
