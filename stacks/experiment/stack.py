@@ -5,6 +5,7 @@ from typing import cast
 import aws_cdk as cdk
 from constructs import Construct
 
+from stacks.acknowledge import VALIDATOR, acknowledge
 from stacks.config import Config
 from stacks.experiment.experiment_endpoint import ExperimentEndpoint
 from stacks.foundation.stack import Foundation
@@ -40,6 +41,12 @@ class Experiment(OptionStack):
                     cdk.Fn.condition_equals(self.parameter.value_as_string, challenger.value_as_string)
                 ),
             ),
+        )
+        acknowledge(
+            self,
+            "W8003",
+            "The validator takes two references for two constants; after a promotion both parameters name one version.",
+            of=VALIDATOR,
         )
         serving = ExperimentEndpoint(
             self,
