@@ -151,7 +151,8 @@ class BatchConfig(OptionConfig):
         if self.max_payload_mb * self.max_concurrent_transforms > 100:
             raise ValueError(
                 f"max_payload_mb = {self.max_payload_mb} x max_concurrent_transforms = "
-                f'{self.max_concurrent_transforms} exceeds 100 MB: SageMaker refuses the job ("CreateTransformJob"). Lower one of them.'
+                f"{self.max_concurrent_transforms} exceeds 100 MB: SageMaker refuses the job "
+                '("CreateTransformJob"). Lower one of them.'
             )
         if self.join_source == "None" and self.output_filter != "$":
             raise ValueError(

@@ -51,7 +51,8 @@ class Size(Section):
         if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:
             raise ValueError(
                 f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes "
-                f"{self.smallest} to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, or another value."
+                f"{self.smallest} to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, "
+                "or another value."
             )
 
 

@@ -28,6 +28,6 @@ def check(output_filter: str, problem_type: str) -> None:
         if number < -len(answer):
             raise ValueError(
                 f"batch.output_filter = {output_filter}: a model of {problem_type} answers with {columns} "
-                f"({', '.join(answer)}), and {number}, counted from the end, is a column of the input. Count those from "
-                f"the front, and the answer from {-len(answer)}."
+                f"({', '.join(answer)}), and {number}, counted from the end, is a column of the input. Count those "
+                f"from the front, and the answer from {-len(answer)}."
             )
