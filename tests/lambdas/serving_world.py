@@ -27,6 +27,9 @@ SETTINGS = {
 # In the order in which they happen; a test that needs another order says so.
 APPROVED_AT, ENDED_AT, REJECTED_AT, HOURLY_AT = (f"2026-11-22T{hour}:00:00Z" for hour in (10, 11, 12, 13))
 ERRORS_ALARM = "flights-sandbox-serving-AlarmsErrors"
+# What a handler answers: the message is done with, or comes again later.
+DONE: dict[str, Any] = {"batchItemFailures": []}
+AGAIN: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 DEFAULTS = {"ModelPackageArn": "", "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version"}
 
 
@@ -219,6 +222,11 @@ class World:
     def _DescribeModel(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         number = int(asked["ModelName"].rsplit("-", 1)[-1])
         return {"PrimaryContainer": {"ModelPackageName": self.configs[number]}}
+
+
+def approve(world: World, *versions: int) -> None:
+    """As a person does, before the events arrive."""
+    world.packages |= {package(version): "Approved" for version in versions}
 
 
 def message(event: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""The stacks that follow Serving are told the version that a rollout accepted."""
+
+import json
+
+import pytest
+
+from lambdas import check_rollout
+from tests.lambdas.attempts import attempt
+from tests.lambdas.conftest import Context
+from tests.lambdas.serving_world import (
+    AGAIN,
+    DONE,
+    FOLLOWER,
+    ROLE,
+    World,
+    completion_event,
+    message,
+    package,
+)
+
+
+@pytest.fixture
+def followed(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("FOLLOWER_STACK_NAMES", json.dumps(["not-deployed", FOLLOWER]))
+    world.followers = {FOLLOWER: ""}
+    return world.serving(1)
+
+
+def test_a_version_in_service_is_passed_on_to_the_stacks_that_follow(
+    followed: World, context: Context
+) -> None:
+    assert check_rollout.handler(message(completion_event()), context) == DONE
+    assert followed.followers == {FOLLOWER: package(1)}
+    (update,) = followed.follower_updates
+    assert (update["RoleARN"], update["UsePreviousTemplate"]) == (ROLE, True)
+    assert update["ClientRequestToken"].startswith("follow-")
+
+
+def test_a_follower_that_serves_the_version_already_is_left_alone(followed: World, context: Context) -> None:
+    check_rollout.handler(message(completion_event()), context)
+    check_rollout.handler(message(completion_event(stack=FOLLOWER)), context)
+    assert len(followed.follower_updates) == 1
+
+
+def test_a_follower_that_is_busy_is_told_later(followed: World, context: Context) -> None:
+    followed.follower_status = "UPDATE_IN_PROGRESS"
+    assert check_rollout.handler(message(completion_event()), context) == AGAIN
+    followed.follower_status = "UPDATE_COMPLETE"
+    assert check_rollout.handler(message(completion_event()), context) == DONE
+    assert followed.followers == {FOLLOWER: package(1)}
+
+
+def test_a_version_that_was_rolled_back_is_not_passed_on(followed: World, context: Context) -> None:
+    followed.followers[FOLLOWER] = package(1)
+    end = attempt(followed, context, 2, rolled_back=True)
+    check_rollout.handler(message(end), context)
+    assert followed.follower_updates == []
+
+
+@pytest.mark.parametrize(("token", "follows"), [("", package(1)), ("empty-1", "")])
+def test_followers_serve_nothing_only_if_that_was_ordered(
+    followed: World, context: Context, token: str, follows: str
+) -> None:
+    followed.followers[FOLLOWER] = package(1)
+    followed.parameters["ModelPackageArn"], followed.believed, followed.running = "", None, None
+    check_rollout.handler(message(completion_event(token=token)), context)
+    assert followed.followers == {FOLLOWER: follows}
