@@ -12,6 +12,8 @@ APPROVED, REJECTED = "Approved", "Rejected"
 IN_SERVICE, WITHDRAWN = "in service", "withdrawn"
 ROLLED_BACK, NOT_RELEASED, STUCK = "rolled back", "not released", "stuck"
 FAILED = frozenset({ROLLED_BACK, NOT_RELEASED, STUCK})
+# No version's result, and written beside none: the endpoint runs what its stack does not believe, and nobody mends it.
+DIFFERS = "differs"
 
 # The keys of `CustomerMetadataProperties` that are ours.
 RESULT_KEY, AT_KEY, REASON_KEY = "rollout", "rollout-at", "rollout-reason"
@@ -82,9 +84,9 @@ def superseded(wanted: Version | None, in_service: str, serving: Version | None)
     # Numbers count within a group: a version of another one is neither older nor newer.
     if (
         serving
-        and serving.status == APPROVED
+        and serving.status != REJECTED
         and serving.group == wanted.group
         and wanted.number < serving.number
     ):
-        return "older than the version in service, which is still approved"
+        return "older than the version in service, which nobody has rejected"
     return None

@@ -2,7 +2,7 @@
 
 Events may come twice, late or in the wrong order, and are also sent when somebody edits a description. So an event only
 says when to look. What should serve is the newest version that is approved and has not failed since; it takes the place
-of an older one, or of one that has been rejected or deleted, never of a newer one that is still approved.
+of an older one, or of one that has been rejected or deleted, never of a newer one that nobody has rejected.
 """
 
 import json

@@ -81,11 +81,12 @@ class World:
     alarms: dict[str, str] = dataclasses.field(default_factory=lambda: {ERRORS_ALARM: "OK"})
     stack_events: list[dict[str, str]] = dataclasses.field(default_factory=list)  # oldest first
     followers: dict[str, str] = dataclasses.field(default_factory=dict)  # stack → its model package
-    follower_status: str = "CREATE_COMPLETE"
+    follower_statuses: dict[str, str] = dataclasses.field(default_factory=dict)  # CREATE_COMPLETE if not here
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     follower_updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     attempts: int = 0
+    before: dict[str, str] = dataclasses.field(default_factory=dict)  # the parameters before the last update
 
     def serving(self, version: int) -> "World":
         """This world with `version` approved and in service."""
@@ -103,6 +104,10 @@ class World:
             self.running = self.believed
         self.status = "UPDATE_COMPLETE"
 
+    def redeploy(self, *, rolled_back: bool) -> None:
+        """`cdk deploy` changes something else of Serving, such as the instance type, with the same version."""
+        self.finish(rolled_back=rolled_back)
+
     def fail(self, kind: str, status: str, reason: str) -> None:
         """The rollout fails at a resource of type `kind`, and CloudFormation takes everything back."""
         token = self.updates[-1]["ClientRequestToken"]
@@ -111,9 +116,7 @@ class World:
         for type_, ended_as, why in ((kind, status, reason), cancelled, ended):
             event = {"ResourceType": type_, "ResourceStatus": ended_as, "ResourceStatusReason": why}
             self.stack_events.append(event | {"ClientRequestToken": token})
-        before = "" if self.running is None else self.configs[self.running]
-        self.parameters["ModelPackageArn"] = before
-        self.status = "UPDATE_ROLLBACK_COMPLETE"
+        self.parameters, self.status = self.before, "UPDATE_ROLLBACK_COMPLETE"
 
     def client(self, service: str) -> Any:
         """A real client of `service`, answered by this world from now on."""
@@ -125,7 +128,10 @@ class World:
         name = asked["StackName"]
         if name in self.followers:
             follows = {"ParameterKey": "ModelPackageArn", "ParameterValue": self.followers[name]}
-            return {"Stacks": [{"StackStatus": self.follower_status, "Parameters": [follows]}]}
+            status = self.follower_statuses.get(name, "CREATE_COMPLETE")
+            if status == "REVIEW_IN_PROGRESS":  # nothing of it has been deployed
+                return {"Stacks": [{"StackStatus": status}]}
+            return {"Stacks": [{"StackStatus": status, "Parameters": [follows]}]}
         if name != STACK:
             raise failure("DescribeStacks", f"Stack with id {name} does not exist")
         outputs = {"EndpointName": ENDPOINT}
@@ -144,6 +150,9 @@ class World:
 
     def _UpdateStack(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         if asked["StackName"] in self.followers:
+            status = self.follower_statuses.get(asked["StackName"], "CREATE_COMPLETE")
+            if not status.endswith("_COMPLETE") or status == "ROLLBACK_COMPLETE":
+                raise failure("UpdateStack", f"Stack:{FOLLOWER} is in {status} state and can not be updated.")
             (told,) = asked["Parameters"]
             self.followers[asked["StackName"]] = told["ParameterValue"]
             self.follower_updates.append(dict(asked))
@@ -160,7 +169,7 @@ class World:
         }
         if updated == self.parameters:
             raise failure("UpdateStack", "No updates are to be performed.")
-        self.parameters, self.status = updated, "UPDATE_IN_PROGRESS"
+        self.before, self.parameters, self.status = self.parameters, updated, "UPDATE_IN_PROGRESS"
         self.updates.append(dict(asked))
         return {"StackId": STACK}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from lambdas import check_rollout, release_model
+from lambdas import check_rollout, difference, release_model
 from tests.lambdas.attempts import attempt
 from tests.lambdas.conftest import Context
 from tests.lambdas.serving_world import (
@@ -85,7 +85,7 @@ def test_an_endpoint_deleted_by_hand_alarms_and_nothing_is_put_back(
     assert world.updates == []
 
 
-@pytest.mark.parametrize("status", sorted(check_rollout.UNSETTLED))
+@pytest.mark.parametrize("status", sorted(difference.UNSETTLED))
 def test_an_endpoint_that_is_changing_is_looked_at_again_later(
     world: World, context: Context, status: str
 ) -> None:

@@ -43,11 +43,34 @@ def test_a_follower_that_serves_the_version_already_is_left_alone(followed: Worl
 
 
 def test_a_follower_that_is_busy_is_told_later(followed: World, context: Context) -> None:
-    followed.follower_status = "UPDATE_IN_PROGRESS"
+    followed.follower_statuses[FOLLOWER] = "UPDATE_IN_PROGRESS"
     assert check_rollout.handler(message(completion_event()), context) == AGAIN
-    followed.follower_status = "UPDATE_COMPLETE"
+    followed.follower_statuses[FOLLOWER] = "UPDATE_COMPLETE"
     assert check_rollout.handler(message(completion_event()), context) == DONE
     assert followed.followers == {FOLLOWER: package(1)}
+
+
+def test_while_one_follower_is_busy_the_others_are_told(
+    followed: World, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLLOWER_STACK_NAMES", json.dumps([FOLLOWER, "flights-sandbox-batch"]))
+    followed.followers["flights-sandbox-batch"] = ""
+    followed.follower_statuses[FOLLOWER] = "UPDATE_IN_PROGRESS"
+    assert check_rollout.handler(message(completion_event()), context) == AGAIN
+    assert followed.followers == {FOLLOWER: "", "flights-sandbox-batch": package(1)}
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"],
+)
+def test_a_follower_that_takes_no_update_keeps_nobody_waiting(
+    followed: World, context: Context, status: str
+) -> None:
+    """Its own failure was told; it is told the version when it has ended well once more."""
+    followed.follower_statuses[FOLLOWER] = status
+    assert check_rollout.handler(message(completion_event()), context) == DONE
+    assert followed.followers == {FOLLOWER: ""}
 
 
 def test_a_version_that_was_rolled_back_is_not_passed_on(followed: World, context: Context) -> None:

@@ -55,6 +55,16 @@ def test_an_older_approval_that_comes_late_does_not_replace_a_newer_one(
     assert world.updates == []
 
 
+def test_a_late_approval_does_not_downgrade_what_serves_and_was_set_back_to_pending(
+    world: World, context: Context
+) -> None:
+    """Nobody has rejected it."""
+    approve(world.serving(3), 2)
+    world.packages[package(3)] = "PendingManualApproval"
+    assert release_model.handler(message(approval_event(2)), context) == DONE
+    assert world.updates == []
+
+
 def test_what_serves_and_is_approved_is_not_replaced_by_an_older_version_though_a_release_of_it_failed(
     world: World, context: Context
 ) -> None:

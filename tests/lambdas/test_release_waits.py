@@ -63,6 +63,19 @@ def test_a_stack_that_becomes_busy_or_is_asked_too_often_is_waited_for(
     assert world.parameters["ModelPackageArn"] == package(1)
 
 
+@pytest.mark.parametrize("status", ["REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"])
+def test_a_stack_that_was_never_created_is_not_waited_for(
+    world: World, context: Context, status: str
+) -> None:
+    """It will take no update, however long the approval waits: a person is told."""
+    approve(world, 1)
+    world.status = status
+    assert release_model.handler(message(approval_event(1)), context) == DONE
+    (told,) = world.results
+    assert told["result"] == "not released"
+    assert told["reason"] == (f"{STACK} has never been created ({status}). Deploy it, then: make release")
+
+
 def test_serving_what_is_served_already_is_success(world: World) -> None:
     cloudformation = world.serving(1).client("cloudformation")
     stack = serving_stack.read(cloudformation, STACK)

@@ -226,6 +226,12 @@ def test_a_stack_that_is_stuck_is_told_with_its_remedy(account: Account) -> None
     assert f"continue-update-rollback --stack-name {STACK}" in refusal(account)
 
 
+def test_a_stack_whose_creation_failed_is_to_be_deployed_again(account: Account) -> None:
+    account.status = "ROLLBACK_FAILED"
+    said = f"{STACK} has never been created (ROLLBACK_FAILED). Run: make deploy STAGE=sandbox"
+    assert said in refusal(account)
+
+
 def test_a_newer_version_that_is_approved_meanwhile_serves_instead(account: Account) -> None:
     approve(account, 1)
 
