@@ -4,7 +4,7 @@ What the endpoint runs is compared with what the stack believes (`lambdas.differ
 deployment of anything in Serving would bring the refused model back without an approval. So a difference is counted (an
 alarm watches it), and the stack is told to serve the version that is really in service. What cannot be put right so, such
 as another instance type or a deleted endpoint, a person is told, with what to do. Where there is no difference, the stacks
-that follow Serving are told the same version. What became of an approval is reported once.
+that follow Serving are told the same version, and compared when they have been. What became of an approval is reported once.
 
 It cannot loop: putting a parameter back to the value it already has is not attempted, and the update that puts it back
 ends in a check that finds no difference; if that update fails, it is not tried again.
@@ -20,12 +20,12 @@ from aws_lambda_powertools.utilities.data_classes import SQSEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas import clients, difference, registry, rollout_result, serving_stack, settings
+from lambdas.completion import REPAIR, Completion
 from lambdas.difference import Difference, UnsettledError
 from lambdas.rollout_result import Result
 from lambdas.serving_stack import ServingStack, StackBusyError
 
 METRIC = "RolloutDifference"
-REPAIR = "repair-"
 ENDPOINT_TYPE = "AWS::SageMaker::Endpoint"
 UNKNOWN = "CloudFormation gives no reason"
 
@@ -54,37 +54,6 @@ class Aws(NamedTuple):
     cloudwatch: Any
 
 
-@dataclass(frozen=True)
-class Completion:
-    """A "CloudFormation Stack Status Change" event: the end of an update of Serving, or of a stack that follows it.
-
-    `package` is the version that the update was to release, as its token says; None if it was no release.
-    """
-
-    id: str
-    time: str
-    stack_id: str
-    status: str
-    token: str
-    package: str | None
-
-    @classmethod
-    def parse(cls, event: dict[str, Any], group: str) -> "Completion":
-        """Read the event. A stack and its model packages share partition, region and account."""
-        detail = event["detail"]
-        stack_id, token = detail["stack-id"], detail.get("client-request-token") or ""
-        version = serving_stack.released_version(token)
-        _, partition, _, region, account, *_ = stack_id.split(":")
-        package = f"arn:{partition}:sagemaker:{region}:{account}:model-package/{group}/{version}"
-        status = detail["status-details"]["status"]
-        return cls(event["id"], event["time"], stack_id, status, token, package if version else None)
-
-    @property
-    def failed_repair(self) -> bool:
-        """Whether the stack was to be told what is in service, and the update failed: the next would, too."""
-        return self.token.startswith(REPAIR) and self.status != "UPDATE_COMPLETE"
-
-
 def check(completion: Completion, to: Settings, aws: Aws) -> Difference | None:
     """Compare, report, and put right or pass on; raises `UnsettledError` or `StackBusyError`."""
     try:
@@ -100,26 +69,38 @@ def check(completion: Completion, to: Settings, aws: Aws) -> Difference | None:
     if not stack.updatable:
         logger.error("the stack takes no update", extra={"status": stack.status})
         return None
-    found = difference.find(aws.sagemaker, stack, to.endpoint_name)
+    found = _difference(stack, to.endpoint_name, aws)
     released = completion.status == "UPDATE_COMPLETE" and completion.package == stack.model_package
     if found is None:
         if released:
             _report(completion, registry.IN_SERVICE, "the endpoint runs it", stack.model_package, to, aws)
-        _pass_on(completion, stack, to, aws)
-        return None
-    # Counted before it is mended: a difference that cannot be mended must be seen, too.
-    logger.error(
-        "the endpoint does not run what the stack believes",
-        extra={"believed": found.believed, "running": found.endpoint and found.endpoint.config},
-    )
-    metrics.add_metric(name=METRIC, unit=MetricUnit.Count, value=1)
+        return _pass_on(completion, stack, to, aws)
     mends = found.of_versions and not completion.failed_repair
     if released:
         _report_released(completion, found, to, aws, mends=mends)
     if mends:
         _put_right(completion, found, to, aws)
+    elif found.of_versions:
+        failure = serving_stack.first_failure(aws.cloudformation, completion.stack_id, completion.token)
+        _tell(found, found.remedy((failure and failure.reason) or UNKNOWN), completion, to, aws)
     else:
-        _tell_difference(completion, found, to, aws)
+        _tell(found, found.remedy(), completion, to, aws)
+    return found
+
+
+def _difference(stack: ServingStack, endpoint_name: str, aws: Aws) -> Difference | None:
+    found = difference.find(aws.sagemaker, stack, endpoint_name)
+    if found:
+        # Counted before it is mended: a difference that cannot be mended must be seen, too.
+        logger.error(
+            "the endpoint does not run what the stack believes",
+            extra={
+                "stack": stack.name,
+                "believed": found.believed,
+                "running": found.endpoint and found.endpoint.config,
+            },
+        )
+        metrics.add_metric(name=METRIC, unit=MetricUnit.Count, value=1)
     return found
 
 
@@ -138,12 +119,8 @@ def _report_released(
     _report(completion, registry.ROLLED_BACK, reason, found.package, to, aws)
 
 
-def _tell_difference(completion: Completion, found: Difference, to: Settings, aws: Aws) -> None:
+def _tell(found: Difference, reason: str, completion: Completion, to: Settings, aws: Aws) -> None:
     """Nobody puts it right: tell a person. It is written beside no version, because it is no version's result."""
-    failure = None
-    if found.of_versions:  # then putting it right has failed
-        failure = serving_stack.first_failure(aws.cloudformation, completion.stack_id, completion.token)
-    reason = found.remedy(to.endpoint_name, (failure and failure.reason) or UNKNOWN)
     stack = found.stack
     said = Result(stack.model_package, registry.DIFFERS, reason, found.package, stack.status, completion.time)
     rollout_result.tell(said, source=to.result_source, events=aws.events)
@@ -160,31 +137,47 @@ def _put_right(completion: Completion, found: Difference, to: Settings, aws: Aws
     logger.info("the stack is told to serve what is in service", extra={"model_package": found.package})
 
 
-def _pass_on(completion: Completion, stack: ServingStack, to: Settings, aws: Aws) -> None:
+def _pass_on(completion: Completion, stack: ServingStack, to: Settings, aws: Aws) -> Difference | None:
     """Tell each stack that follows the version that Serving serves; nothing only if nothing was asked for.
 
-    A Serving that has been made anew serves nothing yet, and that is no reason to end what follows it.
+    A Serving that has been made anew serves nothing yet, and that is no reason to end what follows it. One that has been
+    told is compared, too, and never put back: it would be told the same again, for ever.
     """
     if not stack.model_package and not completion.token.startswith("empty-"):
-        return
-    busy = []
+        return None
+    found, waits = [], []
     for name in json.loads(to.follower_stack_names):
         try:
-            follower = serving_stack.read(aws.cloudformation, name)
-        except serving_stack.StackMissingError:
-            continue  # not deployed yet: the end of its creation is checked, too
-        if follower.model_package == stack.model_package:
-            continue
-        if follower.busy:
-            busy.append(f"{name} is in {follower.status}")
-        elif follower.updatable:
-            _serve(follower, stack.model_package, token=f"follow-{completion.id}", to=to, aws=aws)
-            logger.info("told to follow", extra={"stack": name, "model_package": stack.model_package})
-        else:
-            # Waiting for it would keep the check of every later update waiting.
-            logger.error("a follower takes no update", extra={"stack": name, "status": follower.status})
-    if busy:
-        raise StackBusyError("; ".join(busy))
+            if differs := _follow(name, completion, stack, to, aws):
+                found.append(differs)
+        except (StackBusyError, UnsettledError) as wait:  # the others need not wait for it
+            waits.append(str(wait))
+    if waits:
+        raise StackBusyError("; ".join(waits))
+    for differs in found:
+        _tell(differs, differs.remedy(), completion, to, aws)
+    return found[0] if found else None
+
+
+def _follow(
+    name: str, completion: Completion, stack: ServingStack, to: Settings, aws: Aws
+) -> Difference | None:
+    try:
+        follower = serving_stack.read(aws.cloudformation, name)
+    except serving_stack.StackMissingError:
+        return None  # not deployed yet: the end of its creation is checked, too
+    if follower.model_package == stack.model_package:
+        endpoint_name = follower.outputs.get(serving_stack.ENDPOINT_OUTPUT)
+        return _difference(follower, endpoint_name, aws) if endpoint_name and follower.updatable else None
+    if follower.busy:
+        raise StackBusyError(f"{name} is in {follower.status}")
+    if follower.updatable:
+        _serve(follower, stack.model_package, token=f"follow-{completion.id}", to=to, aws=aws)
+        logger.info("told to follow", extra={"stack": name, "model_package": stack.model_package})
+    else:
+        # Waiting for it would keep the check of every later update waiting.
+        logger.error("a follower takes no update", extra={"stack": name, "status": follower.status})
+    return None
 
 
 def _serve(stack: ServingStack, package: str, *, token: str, to: Settings, aws: Aws) -> None:

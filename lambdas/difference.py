@@ -22,7 +22,6 @@ class UnsettledError(Exception):
 class Endpoint:
     """What runs: its configuration, the reason SageMaker gives for its last failure, and its rollback alarms."""
 
-    name: str
     config: str
     reason: str
     alarms: tuple[str, ...]
@@ -36,6 +35,7 @@ class Difference:
     """
 
     stack: ServingStack
+    endpoint_name: str
     believed: str
     endpoint: Endpoint | None
     package: str
@@ -45,21 +45,21 @@ class Difference:
         """Whether another version runs, which the stack can be told to serve."""
         return self.package not in {"", self.stack.model_package}
 
-    def remedy(self, endpoint_name: str, putting_right: str) -> str:
-        """What differs and what to do; `putting_right` is why telling the stack the running version has failed.
+    def remedy(self, putting_right: str = "") -> str:
+        """What differs and what to do; `putting_right` is why telling the stack the running version failed, if it did.
 
         A deployment of the same template changes nothing: CloudFormation compares it with what it believes.
         """
         if self.endpoint is None:
             return (
-                f"there is no endpoint {endpoint_name}, and {self.stack.name} believes that it runs {self.believed}; a "
+                f"there is no endpoint {self.endpoint_name}, and {self.stack.name} believes that it runs {self.believed}; a "
                 "deployment does not make it again. Put it back: make release ARGS=--none, then make release"
             )
         runs = (
-            f"the endpoint runs {self.endpoint.config} ({self.package or 'a model of no known version'}), and {self.stack.name} "
+            f"the endpoint {self.endpoint_name} runs {self.endpoint.config} ({self.package or 'a model of no known version'}), and {self.stack.name} "
             f"believes that it runs {self.believed} ({self.stack.model_package})"
         )
-        if self.of_versions:
+        if putting_right:
             return (
                 f"{runs}. To put the stack right has failed: {putting_right}. Reject what it believes, and the newest "
                 f"approved version takes its place: aws sagemaker update-model-package --model-package-arn "
@@ -67,7 +67,7 @@ class Difference:
             )
         why = self.endpoint.reason or "SageMaker gives no reason"
         return (
-            f"{runs}: {why}. Try the change again: aws sagemaker update-endpoint --endpoint-name {endpoint_name} "
+            f"{runs}: {why}. Try the change again: aws sagemaker update-endpoint --endpoint-name {self.endpoint_name} "
             f"--endpoint-config-name {self.believed} --retain-deployment-config --retain-all-variant-properties; or take "
             "the change back and deploy Serving"
         )
@@ -80,7 +80,7 @@ def find(sagemaker: Any, stack: ServingStack, endpoint_name: str) -> Difference 
     if not believed or (endpoint and endpoint.config == believed):
         return None
     package = model_package_of(sagemaker, endpoint.config) if endpoint else None
-    return Difference(stack, believed, endpoint, package or "")
+    return Difference(stack, endpoint_name, believed, endpoint, package or "")
 
 
 def look(sagemaker: Any, name: str) -> Endpoint | None:
@@ -95,7 +95,7 @@ def look(sagemaker: Any, name: str) -> Endpoint | None:
         raise UnsettledError(f"endpoint {name} is {found['EndpointStatus']}")
     rollback = found.get("LastDeploymentConfig", {}).get("AutoRollbackConfiguration", {})
     alarms = tuple(alarm["AlarmName"] for alarm in rollback.get("Alarms", []))
-    return Endpoint(name, found["EndpointConfigName"], found.get("FailureReason", ""), alarms)
+    return Endpoint(found["EndpointConfigName"], found.get("FailureReason", ""), alarms)
 
 
 def model_package_of(sagemaker: Any, config: str) -> str | None:

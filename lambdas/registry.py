@@ -1,5 +1,6 @@
 """The model registry as the release functions see it: which version should serve, and what became of each."""
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,12 @@ class Version:
     def number(self) -> int:
         """Its number in the group."""
         return int(self.arn.rsplit("/", 1)[-1])
+
+    def after(self, time: str) -> str:
+        """`time`, or a second after what is written already: what waited for a result counts from that result on."""
+        if time > self.at:
+            return time
+        return f"{dt.datetime.fromisoformat(self.at) + dt.timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
 
     @property
     def releasable(self) -> bool:

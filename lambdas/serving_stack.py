@@ -9,7 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 MODEL_PARAMETER = "ModelPackageArn"
-CONFIG_OUTPUT = "EndpointConfigName"
+ENDPOINT_OUTPUT, CONFIG_OUTPUT = "EndpointName", "EndpointConfigName"
 # There is a name, and nothing that could be updated: a change set nobody ran, or a creation that failed.
 NEVER_CREATED = frozenset({"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"})
 THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})

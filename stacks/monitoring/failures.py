@@ -119,8 +119,8 @@ def failures(
         *_batches(config),
         Failure(
             "Alarm",
-            "An alarm went off: of an endpoint (errors, latency, odd predictions), of a rollout (the endpoint does not run "
-            "what Serving believes), or of what serves (rejected or deleted, and nothing takes its place).",
+            "An alarm went off: of an endpoint (errors, latency, odd predictions), of a rollout (an endpoint does not run "
+            "what its stack believes), or of what serves (rejected or deleted, and nothing takes its place).",
             "aws.cloudwatch",
             "CloudWatch Alarm State Change",
             {
@@ -169,7 +169,7 @@ def _results(config: Config) -> Iterator[Failure]:
         "Differs": (
             ["differs"],
             (
-                "The endpoint does not run what Serving believes, and nobody puts it right: the reason says what runs and "
+                "An endpoint does not run what its stack believes, and nobody puts it right: the reason says what runs and "
                 "what to do."
             ),
         ),

@@ -82,6 +82,9 @@ class World:
     stack_events: list[dict[str, str]] = dataclasses.field(default_factory=list)  # oldest first
     followers: dict[str, str] = dataclasses.field(default_factory=dict)  # stack → its model package
     follower_statuses: dict[str, str] = dataclasses.field(default_factory=dict)  # CREATE_COMPLETE if not here
+    follower_configs: dict[str, tuple[int, int | None]] = dataclasses.field(
+        default_factory=dict
+    )  # believed, running
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     follower_updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -131,7 +134,15 @@ class World:
             status = self.follower_statuses.get(name, "CREATE_COMPLETE")
             if status == "REVIEW_IN_PROGRESS":  # nothing of it has been deployed
                 return {"Stacks": [{"StackStatus": status}]}
-            return {"Stacks": [{"StackStatus": status, "Parameters": [follows]}]}
+            outputs = {}
+            if name in self.follower_configs:
+                believed, _ = self.follower_configs[name]
+                outputs = {
+                    "EndpointName": f"{name}-endpoint",
+                    "EndpointConfigName": f"EndpointConfig-{believed}",
+                }
+            described = [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]
+            return {"Stacks": [{"StackStatus": status, "Parameters": [follows], "Outputs": described}]}
         if name != STACK:
             raise failure("DescribeStacks", f"Stack with id {name} does not exist")
         outputs = {"EndpointName": ENDPOINT}
@@ -214,12 +225,14 @@ class World:
         return {"MetricAlarms": [{"AlarmName": name} for name in named], "CompositeAlarms": []}
 
     def _DescribeEndpoint(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        if asked["EndpointName"] != ENDPOINT or self.running is None:
+        follower = asked["EndpointName"].removesuffix("-endpoint")
+        running = self.running if asked["EndpointName"] == ENDPOINT else self.follower_configs[follower][1]
+        if running is None:
             raise failure("DescribeEndpoint", "Could not find endpoint", "ValidationException")
         alarms = [{"AlarmName": name} for name in self.alarms]
         return {
             "EndpointStatus": self.endpoint_status,
-            "EndpointConfigName": f"EndpointConfig-{self.running}",
+            "EndpointConfigName": f"EndpointConfig-{running}",
             "LastDeploymentConfig": {"AutoRollbackConfiguration": {"Alarms": alarms}},
             **({"FailureReason": self.failure_reason} if self.failure_reason else {}),
         }

@@ -88,3 +88,65 @@ def test_followers_serve_nothing_only_if_that_was_ordered(
     followed.parameters["ModelPackageArn"], followed.believed, followed.running = "", None, None
     check_rollout.handler(message(completion_event(token=token)), context)
     assert followed.followers == {FOLLOWER: follows}
+
+
+def differs(world: World) -> list[str]:
+    return [it["reason"] for it in world.results if it["result"] == "differs"]
+
+
+def test_a_rollout_of_a_follower_that_was_rolled_back_unseen_is_told_and_counted_and_not_put_back(
+    followed: World, context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The version has proved itself in Serving; put back, the follower would be told it again, for ever."""
+    followed.followers[FOLLOWER] = package(1)
+    followed.configs = [package(0), package(1)]
+    followed.believed = followed.running = 1
+    followed.follower_configs[FOLLOWER] = (1, 0)
+    end = completion_event(stack=FOLLOWER, token="follow-1")
+    assert check_rollout.handler(message(end), context) == DONE
+    (reason,) = differs(followed)
+    assert f"the endpoint {FOLLOWER}-endpoint runs EndpointConfig-0 ({package(0)})" in reason
+    assert f"{FOLLOWER} believes that it runs EndpointConfig-1 ({package(1)})" in reason
+    assert (
+        f"aws sagemaker update-endpoint --endpoint-name {FOLLOWER}-endpoint --endpoint-config-name "
+        "EndpointConfig-1" in reason
+    )
+    assert (followed.updates, followed.follower_updates) == ([], [])
+    (counted,) = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    assert counted[check_rollout.METRIC] == [1]
+
+
+def test_a_follower_that_runs_what_its_stack_believes_is_no_difference(
+    followed: World, context: Context
+) -> None:
+    followed.followers[FOLLOWER] = package(1)
+    followed.follower_configs[FOLLOWER] = (0, 0)
+    end = completion_event(stack=FOLLOWER, token="follow-1")
+    assert check_rollout.handler(message(end), context) == DONE
+    assert differs(followed) == []
+
+
+def test_a_follower_is_compared_when_it_has_been_told_and_not_before(
+    followed: World, context: Context
+) -> None:
+    followed.follower_configs[FOLLOWER] = (0, None)
+    assert check_rollout.handler(message(completion_event()), context) == DONE
+    assert differs(followed) == []
+    assert check_rollout.handler(message(completion_event(stack=FOLLOWER)), context) == DONE
+    (reason,) = differs(followed)
+    assert f"there is no endpoint {FOLLOWER}-endpoint" in reason
+
+
+def test_a_difference_of_a_follower_is_told_once_though_another_keeps_the_check_waiting(
+    followed: World, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = "flights-sandbox-batch"
+    monkeypatch.setenv("FOLLOWER_STACK_NAMES", json.dumps([FOLLOWER, busy]))
+    followed.followers |= {FOLLOWER: package(1), busy: ""}
+    followed.follower_configs[FOLLOWER] = (0, None)
+    followed.follower_statuses[busy] = "UPDATE_IN_PROGRESS"
+    for _ in range(3):
+        assert check_rollout.handler(message(completion_event()), context) == AGAIN
+    del followed.follower_statuses[busy]
+    assert check_rollout.handler(message(completion_event()), context) == DONE
+    assert len(differs(followed)) == 1

@@ -6,15 +6,19 @@ from lambdas import check_rollout, release_model
 from tests.lambdas.attempts import attempt, fails
 from tests.lambdas.conftest import Context
 from tests.lambdas.serving_world import (
+    AGAIN,
+    APPROVED_AT,
     DONE,
     ENDED_AT,
     HOURLY_AT,
     STACK,
     World,
     approval_event,
+    approve,
     completion_event,
     message,
     package,
+    rejection_event,
 )
 
 
@@ -175,3 +179,29 @@ def test_a_result_that_the_bus_refuses_is_an_error_of_the_function_and_is_told_l
     assert world.metadata == {}
     check_rollout.handler(message(end), context)
     assert len(world.results) == 1
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+def test_an_end_that_comes_again_after_a_rejection_that_waited_for_it_takes_nothing_back(
+    world: World, context: Context, *, rolled_back: bool
+) -> None:
+    """Both count from the same moment, and the rejection came after."""
+    approve(world.serving(1), 2)
+    release_model.handler(message(approval_event(2)), context)
+    world.packages[package(2)] = "Rejected"
+    rejection = rejection_event(2, time=APPROVED_AT)
+    assert release_model.handler(message(rejection), context) == AGAIN
+    status = "UPDATE_COMPLETE"
+    if rolled_back:
+        status = "UPDATE_ROLLBACK_COMPLETE"
+        world.fail("AWS::SageMaker::Endpoint", "UPDATE_FAILED", "alarm")
+    else:
+        world.packages[package(1)] = "Rejected"  # nothing takes its place
+        world.finish()
+    end = completion_event(status, token=world.updates[-1]["ClientRequestToken"])
+    check_rollout.handler(message(end), context)
+    release_model.handler(message(rejection), context)
+    told = list(world.results)
+    assert world.metadata[package(2)]["rollout"] == "withdrawn"
+    check_rollout.handler(message(end), context)
+    assert (world.results, world.metadata[package(2)]["rollout"]) == (told, "withdrawn")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lambdas import check_rollout, release_model
+from lambdas.completion import Completion
 from tests.lambdas.serving_world import (
     ENDED_AT,
     ENDPOINT,
@@ -70,7 +71,7 @@ class Account(World):
             check = check_rollout.Settings(STACK, "[]", ENDPOINT, ROLE, GROUP, SOURCE)
             clients = check_rollout.Aws(*(self.client(name) for name in check_rollout.Aws._fields))
             end = completion_event(status, token=token)
-            check_rollout.check(check_rollout.Completion.parse(end, GROUP), check, clients)
+            check_rollout.check(Completion.parse(end, GROUP), check, clients)
 
 
 @pytest.fixture

@@ -19,6 +19,22 @@ FOLLOWS = "flights-sandbox-serverless"
 HERE = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}
 
 
+def reads_endpoints(template: dict[str, Any]) -> set[str]:
+    """The endpoints that a function of the stack may describe."""
+    statements = [
+        statement
+        for policy in of_type(template, "AWS::IAM::Policy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Action"] == "sagemaker:DescribeEndpoint"
+    ]
+    resources = [
+        arn
+        for it in statements
+        for arn in ([it["Resource"]] if isinstance(it["Resource"], dict) else it["Resource"])
+    ]
+    return {arn["Fn::Join"][1][-1].split(":endpoint/")[1] for arn in resources}
+
+
 def template_of(**changes: Any) -> dict[str, Any]:
     """Release's template of a sandbox with these changes of its configuration."""
     config = configuration.load(context("sandbox")).model_copy(update=changes)
@@ -87,6 +103,10 @@ def test_the_end_of_a_followers_update_is_heard_unless_it_failed(
         parts = prefix["prefix"]["Fn::Join"][1]
         prefix["prefix"] = "".join(part if isinstance(part, str) else HERE[part["Ref"]] for part in parts)
     assert matches(pattern, completion_event(status, stack=stack)) is heard
+
+
+def test_the_check_sees_the_endpoints_of_the_listed_options_and_no_other(release: dict[str, Any]) -> None:
+    assert reads_endpoints(release) == {"flights-sandbox", "flights-sandbox-serverless"}
 
 
 @pytest.mark.parametrize(
