@@ -1,5 +1,6 @@
 """The model registry as the release functions see it: which version should serve, and what became of each."""
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ APPROVED, REJECTED = "Approved", "Rejected"
 IN_SERVICE, WITHDRAWN = "in service", "withdrawn"
 ROLLED_BACK, NOT_RELEASED, STUCK = "rolled back", "not released", "stuck"
 FAILED = frozenset({ROLLED_BACK, NOT_RELEASED, STUCK})
+# No version's result, and written beside none: the endpoint runs what its stack does not believe, and nobody mends it.
+DIFFERS = "differs"
 
 # The keys of `CustomerMetadataProperties` that are ours.
 RESULT_KEY, AT_KEY, REASON_KEY = "rollout", "rollout-at", "rollout-reason"
@@ -36,6 +39,12 @@ class Version:
     def number(self) -> int:
         """Its number in the group."""
         return int(self.arn.rsplit("/", 1)[-1])
+
+    def after(self, time: str) -> str:
+        """`time`, or a second after what is written already: what waited for a result counts from that result on."""
+        if time > self.at:
+            return time
+        return f"{dt.datetime.fromisoformat(self.at) + dt.timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
 
     @property
     def releasable(self) -> bool:
@@ -82,9 +91,9 @@ def superseded(wanted: Version | None, in_service: str, serving: Version | None)
     # Numbers count within a group: a version of another one is neither older nor newer.
     if (
         serving
-        and serving.status == APPROVED
+        and serving.status != REJECTED
         and serving.group == wanted.group
         and wanted.number < serving.number
     ):
-        return "older than the version in service, which is still approved"
+        return "older than the version in service, which nobody has rejected"
     return None

@@ -2,7 +2,7 @@
 
 Events may come twice, late or in the wrong order, and are also sent when somebody edits a description. So an event only
 says when to look. What should serve is the newest version that is approved and has not failed since; it takes the place
-of an older one, or of one that has been rejected or deleted, never of a newer one that is still approved.
+of an older one, or of one that has been rejected or deleted, never of a newer one that nobody has rejected.
 """
 
 import json
@@ -144,8 +144,8 @@ def _end_failed_try(version: Version, trigger: Trigger, aws: Aws) -> None:
     """A rejection ends a failed try, so that a later approval starts another; not one from before the failure."""
     since = version.status == registry.REJECTED or trigger.time >= version.at
     if version.result in registry.FAILED and since:
-        at, reason = max(trigger.time, version.at), f"rejected after it was {version.result}"
-        ended = Result(version.arn, registry.WITHDRAWN, reason, "", "", at)
+        reason = f"rejected after it was {version.result}"
+        ended = Result(version.arn, registry.WITHDRAWN, reason, "", "", version.after(trigger.time))
         rollout_result.write(ended, sagemaker=aws.sagemaker)
 
 
@@ -188,8 +188,8 @@ def _report(
     to: Settings,
     aws: Aws,
 ) -> None:
-    # A rejection may have waited for the rollout of what it rejects: then it counts from that rollout's end.
-    at = max(trigger.time, serving.at if serving else "")
+    # A rejection may have waited for the rollout of what it rejects: then it comes after that rollout's end.
+    at = serving.after(trigger.time) if serving else trigger.time
     result = Result(stack.model_package, word, reason, stack.model_package, stack.status, at)
     rollout_result.report(result, source=to.result_source, events=aws.events, sagemaker=aws.sagemaker)
 

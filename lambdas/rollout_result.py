@@ -20,7 +20,7 @@ _REFUSED, _LONGEST = re.compile(r"[^\w\s.:/=+@-]+"), 256
 
 @dataclass(frozen=True)
 class Result:
-    """One of the registry's words about one version, at the UTC time of the event that decided it.
+    """One of the registry's words about one version, at the UTC time of the event that decided it: no two at the same.
 
     `package` and `running` are ARNs of model packages; `running` is what serves now, empty if nothing or unknown.
     """
@@ -39,7 +39,7 @@ def report(result: Result, *, source: str, events: Any, sagemaker: Any) -> bool:
     Told first: a report that comes twice is better than one that does not come.
     """
     known = registry.find(sagemaker, result.package)
-    if known and (known.at > result.at or (known.at, known.result) == (result.at, result.result)):
+    if known and known.at >= result.at:
         return False
     tell(result, source=source, events=events)
     if known:

@@ -9,7 +9,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 MODEL_PARAMETER = "ModelPackageArn"
-CONFIG_OUTPUT = "EndpointConfigName"
+ENDPOINT_OUTPUT, CONFIG_OUTPUT = "EndpointName", "EndpointConfigName"
+# There is a name, and nothing that could be updated: a change set nobody ran, or a creation that failed.
+NEVER_CREATED = frozenset({"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"})
 THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
 
 
@@ -18,7 +20,7 @@ class StackBusyError(Exception):
 
 
 class StackMissingError(Exception):
-    """There is no such stack."""
+    """There is no such stack, or its creation never succeeded."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class ServingStack:
     def busy(self) -> bool:
         """Whether an operation is running."""
         return self.status.endswith("_IN_PROGRESS")
+
+    @property
+    def updatable(self) -> bool:
+        """Whether it takes an update: not after a way back, or a deletion, that failed."""
+        return self.status.endswith("_COMPLETE")
 
     @property
     def model_package(self) -> str:
@@ -54,6 +61,8 @@ def read(cloudformation: Any, name: str) -> ServingStack:
     """Describe the stack `name`; `StackMissingError` if there is none."""
     with _waits(name):
         found = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    if found["StackStatus"] in NEVER_CREATED:
+        raise StackMissingError(f"{name} has never been created ({found['StackStatus']})")
     return ServingStack(
         name=name,
         status=found["StackStatus"],

@@ -175,7 +175,10 @@ def main(
     clients = clients or aws.clients()
     cloudformation = clients("cloudformation")
     _deployed(cloudformation, config, "Serving")
-    stack = serving_stack.read(cloudformation, config.stack_name("Serving"))
+    try:
+        stack = serving_stack.read(cloudformation, config.stack_name("Serving"))
+    except serving_stack.StackMissingError as missing:
+        sys.exit(f"{missing}. Run: make deploy STAGE={config.stage}")
     if stack.status.endswith("_FAILED"):
         sys.exit(
             f"{stack.name} is in {stack.status} and takes no update. When the cause is gone: "

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from local.cloud import clock, linked_role, protocol, scaling_alarms, types_scaling
 from local.cloud.extensions import Cloud
@@ -96,7 +96,7 @@ class _Scaling:
             old = self._targets.get(key)
             target: str = old["ScalableTargetARN"] if old else _target_arn()
             context = {f"aws:RequestTag/{name}": value for name, value in tags.items()}
-            caller.authorize(f"{_SERVICE}:RegisterScalableTarget", target, context)
+            _authorize(caller, "RegisterScalableTarget", request, target, context)
             self._may_scale(caller, key)
             record = {
                 "CreationTime": dt.datetime.now(dt.UTC),
@@ -134,7 +134,7 @@ class _Scaling:
     def _deregister(self, caller: Caller, request: Record) -> None:
         with self._lock:
             target = self._target(request)
-            caller.authorize(f"{_SERVICE}:DeregisterScalableTarget", target["ScalableTargetARN"])
+            _authorize(caller, "DeregisterScalableTarget", request, target["ScalableTargetARN"])
             del self._targets[_key(request)]
             self._tags.pop(target["ScalableTargetARN"], None)
             self._scheduled.remove(target["ResourceId"])
@@ -143,7 +143,7 @@ class _Scaling:
 
     def _put(self, caller: Caller, request: Record) -> Record:
         with self._lock:
-            caller.authorize(f"{_SERVICE}:PutScalingPolicy", self._target(request)["ScalableTargetARN"])
+            _authorize(caller, "PutScalingPolicy", request, self._target(request)["ScalableTargetARN"])
             key = (*_key(request), request["PolicyName"])
             old = self._policies.get(key, {})
             record = {"CreationTime": dt.datetime.now(dt.UTC), "Alarms": [], **old, **request}
@@ -171,7 +171,7 @@ class _Scaling:
 
     def _delete(self, caller: Caller, request: Record) -> None:
         with self._lock:
-            caller.authorize(f"{_SERVICE}:DeleteScalingPolicy", self._target(request)["ScalableTargetARN"])
+            _authorize(caller, "DeleteScalingPolicy", request, self._target(request)["ScalableTargetARN"])
             key = (*_key(request), request["PolicyName"])
             if key not in self._policies:
                 raise _unknown("No scaling policy found", request)
@@ -183,7 +183,7 @@ class _Scaling:
     def _schedule(self, caller: Caller, request: Record) -> None:
         with self._lock:
             target = self._target(request)["ScalableTargetARN"]
-            caller.authorize(f"{_SERVICE}:PutScheduledAction", target)
+            _authorize(caller, "PutScheduledAction", request, target)
             self._scheduled.put(request)
 
     def _describe_scheduled(self, caller: Caller, request: Record) -> Record:
@@ -194,7 +194,7 @@ class _Scaling:
     def _unschedule(self, caller: Caller, request: Record) -> None:
         with self._lock:
             target = self._target(request)
-            caller.authorize(f"{_SERVICE}:DeleteScheduledAction", target["ScalableTargetARN"])
+            _authorize(caller, "DeleteScheduledAction", request, target["ScalableTargetARN"])
             if not self._scheduled.remove(target["ResourceId"], request["ScheduledActionName"]):
                 raise _unknown("No scheduled action found", request)
 
@@ -221,6 +221,17 @@ class _Scaling:
         if found is None:
             raise _unknown("No scalable target registered", request)
         return found
+
+
+def _authorize(
+    caller: Caller, action: str, request: Record, target: str, tags: Mapping[str, str] | None = None
+) -> None:
+    """Ask for a change, with the keys by which a policy knows what is scaled: a target's ARN does not say it."""
+    keys = {
+        f"{_SERVICE}:service-namespace": request["ServiceNamespace"],
+        f"{_SERVICE}:scalable-dimension": request["ScalableDimension"],
+    }
+    caller.authorize(f"{_SERVICE}:{action}", target, keys | dict(tags or {}))
 
 
 def _key(request: Record) -> tuple[str, ...]:

@@ -42,7 +42,8 @@ class ServingUpdateRole(iam.Role):
         )
         self._stack = cdk.Stack.of(self)
         self._allow_sagemaker(config)
-        self._allow_alarms_and_scaling(config)
+        self._allow_alarms(config)
+        self._allow_scaling(config)
         self._allow_what_they_need(model_role, key)
         if transform_role:
             self._allow_schedule(config, transform_role)
@@ -54,12 +55,16 @@ class ServingUpdateRole(iam.Role):
         versions = self._arn("sagemaker", "model-package", f"{config.prefix}/*")
         tag, deployment = config.deployment_tag
 
-        def tagged(key: str) -> Mapping[str, Mapping[str, object]]:
-            return {"StringEquals": {f"{key}/{tag}": deployment}}
-
-        create, delete = "CreateModel CreateEndpointConfig AddTags", "DeleteModel DeleteEndpointConfig"
-        self._allow("sagemaker", create, models, because=_GENERATED, conditions=tagged("aws:RequestTag"))
-        self._allow("sagemaker", delete, models, because=_GENERATED, conditions=tagged("aws:ResourceTag"))
+        created, existing = (
+            {"StringEquals": {f"aws:{key}/{tag}": deployment}} for key in ("RequestTag", "ResourceTag")
+        )
+        create, delete = "CreateModel CreateEndpointConfig", "DeleteModel DeleteEndpointConfig"
+        self._allow("sagemaker", create, models, because=_GENERATED, conditions=created)
+        self._allow("sagemaker", delete, models, because=_GENERATED, conditions=existing)
+        # While it creates one only: whoever may tag any model could make it ours, and then delete it.
+        creating = {"sagemaker:TaggingAction": create.split()}
+        on_creation = {"StringEquals": {**created["StringEquals"], **creating}}
+        self._allow("sagemaker", "AddTags", models, because=_GENERATED, conditions=on_creation)
         self._allow("sagemaker", "DescribeEndpointConfig DescribeModel ListTags", models, because=_GENERATED)
         self._allow("sagemaker", "CreateEndpoint UpdateEndpoint", [*endpoints, configs], because=_GENERATED)
         self._allow(
@@ -74,7 +79,7 @@ class ServingUpdateRole(iam.Role):
             because="Any version of this app may be approved.",
         )
 
-    def _allow_alarms_and_scaling(self, config: Config) -> None:
+    def _allow_alarms(self, config: Config) -> None:
         scaled = {"Serving": config.endpoint_name}
         if "asynchronous" in config.options:
             scaled["Asynchronous"] = config.endpoint_names[Option.ASYNCHRONOUS]
@@ -89,21 +94,26 @@ class ServingUpdateRole(iam.Role):
             [self._arn("cloudwatch", "alarm", name, _COLON) for name in names],
             because="CloudFormation names the alarms of a stack; target tracking names its own, for one endpoint.",
         )
-        scaling = "application-autoscaling"
-        self._allow(
-            scaling,
-            "DeleteScalingPolicy DeregisterScalableTarget ListTagsForResource PutScalingPolicy "
-            "RegisterScalableTarget TagResource UntagResource",
-            [self._arn(scaling, "scalable-target", "*")],
-            because="Application Auto Scaling generates the id of a target.",
+
+    def _allow_scaling(self, config: Config) -> None:
+        scaling, generated = (
+            "application-autoscaling",
+            "Application Auto Scaling generates the id of a target.",
         )
+        targets = [self._arn(scaling, "scalable-target", "*")]
+        write = "DeleteScalingPolicy DeregisterScalableTarget PutScalingPolicy RegisterScalableTarget"
         if config.serving.autoscaling.scheduled:
-            self._allow(
-                scaling,
-                "DeleteScheduledAction PutScheduledAction",
-                [self._arn(scaling, "scalable-target", "*")],
-                because="Application Auto Scaling generates the id of a target.",
-            )
+            write += " DeleteScheduledAction PutScheduledAction"
+        # A target's id does not say what it scales; these two keys do.
+        variants = {
+            f"{scaling}:service-namespace": "sagemaker",
+            f"{scaling}:scalable-dimension": "sagemaker:variant:DesiredInstanceCount",
+        }
+        self._allow(scaling, write, targets, because=generated, conditions={"StringEquals": variants})
+        tag, deployment = config.deployment_tag
+        ours = {"StringEquals": {f"aws:RequestTag/{tag}": deployment}}
+        self._allow(scaling, "TagResource", targets, because=generated, conditions=ours)
+        self._allow(scaling, "ListTagsForResource", targets, because=generated)
         self._allow(
             scaling,
             "DescribeScalableTargets DescribeScalingPolicies DescribeScheduledActions",

@@ -119,8 +119,8 @@ def failures(
         *_batches(config),
         Failure(
             "Alarm",
-            "An alarm went off: of an endpoint (errors, latency, odd predictions), of a rollout (the endpoint runs another "
-            "model), or of what serves (rejected or deleted, and nothing takes its place).",
+            "An alarm went off: of an endpoint (errors, latency, odd predictions), of a rollout (an endpoint does not run "
+            "what its stack believes), or of what serves (rejected or deleted, and nothing takes its place).",
             "aws.cloudwatch",
             "CloudWatch Alarm State Change",
             {
@@ -166,6 +166,13 @@ def _results(config: Config) -> Iterator[Failure]:
             ),
         ),
         "Withdrawn": (["withdrawn"], "The version in service is approved no longer."),
+        "Differs": (
+            ["differs"],
+            (
+                "An endpoint does not run what its stack believes, and nobody puts it right: the reason says what runs and "
+                "what to do."
+            ),
+        ),
         "Stuck": (
             ["stuck"],
             (

@@ -9,7 +9,7 @@ from constructs import Construct
 from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.release.counted import CountedAlarm
-from stacks.release.followers import follower_stack_names
+from stacks.release.followers import follower_stack_names, longest_rollout_seconds
 from stacks.release.ordered_events import OrderedEvents
 from stacks.release.release_function import ReleaseFunction
 
@@ -24,8 +24,9 @@ FOLLOWED = ["CREATE_COMPLETE", "UPDATE_COMPLETE"]
 class RolloutCheck(Construct):
     """Every completion of Serving's stack is checked, and a difference raises an alarm (Tasks 3.3 and 4.2).
 
-    SageMaker rolls back by itself and CloudFormation may not notice; only the endpoint itself can tell. What arrived is
-    passed on to the stacks that follow.
+    SageMaker rolls back by itself and CloudFormation may not notice; only the endpoint itself can tell. The model version
+    is the one parameter that the check may put right. What arrived is passed on to the stacks that follow, and they are
+    compared, too.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:
@@ -40,7 +41,8 @@ class RolloutCheck(Construct):
             updates=[serving, *followers],
         )
         check.may_read_events_of(serving)
-        check.may("sagemaker", "DescribeEndpoint", "endpoint", config.endpoint_name)
+        for endpoint in config.deployed_endpoints:
+            check.may("sagemaker", "DescribeEndpoint", "endpoint", endpoint)
         for kind, action in (("endpoint-config", "DescribeEndpointConfig"), ("model", "DescribeModel")):
             named = "CloudFormation names them; the action only reads."
             check.may("sagemaker", action, kind, "*", because=named)
@@ -64,7 +66,7 @@ class RolloutCheck(Construct):
                 "detail": {"$or": ended} if followers else ended[0],
             },
             function=check.function,
-            longest_wait_seconds=config.serving.rollout.timeout_seconds,
+            longest_wait_seconds=longest_rollout_seconds(config),
             key=foundation.key,
         )
         CountedAlarm(
@@ -75,7 +77,8 @@ class RolloutCheck(Construct):
             metric=METRIC,
             every=cdk.Duration.minutes(5),
             keeps=False,
-            meaning="The endpoint does not run what its stack believes; the parameter is put back",
+            meaning="An endpoint does not run what its stack believes. If Serving's runs another version, the stack is told to "
+            'serve that one; where nobody puts it right, a message with the result "differs" says what to do',
         )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import moto
 import pytest
 
-from lambdas import clients
+from lambdas import check_rollout, clients, release_model
+from tests.lambdas.serving_world import SETTINGS, World
 
 
 @dataclasses.dataclass
@@ -37,3 +38,15 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with moto.mock_aws():
         yield
     made.cache_clear()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Serving, its endpoint and the registry, which answer the release functions' clients."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    for module in (check_rollout, release_model):
+        monkeypatch.setattr(module.metrics.provider, "namespace", "flights-sandbox")
+    made = World()
+    monkeypatch.setattr(clients, "client", made.client)
+    return made

@@ -27,6 +27,9 @@ SETTINGS = {
 # In the order in which they happen; a test that needs another order says so.
 APPROVED_AT, ENDED_AT, REJECTED_AT, HOURLY_AT = (f"2026-11-22T{hour}:00:00Z" for hour in (10, 11, 12, 13))
 ERRORS_ALARM = "flights-sandbox-serving-AlarmsErrors"
+# What a handler answers: the message is done with, or comes again later.
+DONE: dict[str, Any] = {"batchItemFailures": []}
+AGAIN: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
 DEFAULTS = {"ModelPackageArn": "", "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version"}
 
 
@@ -78,11 +81,15 @@ class World:
     alarms: dict[str, str] = dataclasses.field(default_factory=lambda: {ERRORS_ALARM: "OK"})
     stack_events: list[dict[str, str]] = dataclasses.field(default_factory=list)  # oldest first
     followers: dict[str, str] = dataclasses.field(default_factory=dict)  # stack → its model package
-    follower_status: str = "CREATE_COMPLETE"
+    follower_statuses: dict[str, str] = dataclasses.field(default_factory=dict)  # CREATE_COMPLETE if not here
+    follower_configs: dict[str, tuple[int, int | None]] = dataclasses.field(
+        default_factory=dict
+    )  # believed, running
     results: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     follower_updates: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     attempts: int = 0
+    before: dict[str, str] = dataclasses.field(default_factory=dict)  # the parameters before the last update
 
     def serving(self, version: int) -> "World":
         """This world with `version` approved and in service."""
@@ -100,6 +107,10 @@ class World:
             self.running = self.believed
         self.status = "UPDATE_COMPLETE"
 
+    def redeploy(self, *, rolled_back: bool) -> None:
+        """`cdk deploy` changes something else of Serving, such as the instance type, with the same version."""
+        self.finish(rolled_back=rolled_back)
+
     def fail(self, kind: str, status: str, reason: str) -> None:
         """The rollout fails at a resource of type `kind`, and CloudFormation takes everything back."""
         token = self.updates[-1]["ClientRequestToken"]
@@ -108,9 +119,7 @@ class World:
         for type_, ended_as, why in ((kind, status, reason), cancelled, ended):
             event = {"ResourceType": type_, "ResourceStatus": ended_as, "ResourceStatusReason": why}
             self.stack_events.append(event | {"ClientRequestToken": token})
-        before = "" if self.running is None else self.configs[self.running]
-        self.parameters["ModelPackageArn"] = before
-        self.status = "UPDATE_ROLLBACK_COMPLETE"
+        self.parameters, self.status = self.before, "UPDATE_ROLLBACK_COMPLETE"
 
     def client(self, service: str) -> Any:
         """A real client of `service`, answered by this world from now on."""
@@ -122,7 +131,18 @@ class World:
         name = asked["StackName"]
         if name in self.followers:
             follows = {"ParameterKey": "ModelPackageArn", "ParameterValue": self.followers[name]}
-            return {"Stacks": [{"StackStatus": self.follower_status, "Parameters": [follows]}]}
+            status = self.follower_statuses.get(name, "CREATE_COMPLETE")
+            if status == "REVIEW_IN_PROGRESS":  # nothing of it has been deployed
+                return {"Stacks": [{"StackStatus": status}]}
+            outputs = {}
+            if name in self.follower_configs:
+                believed, _ = self.follower_configs[name]
+                outputs = {
+                    "EndpointName": f"{name}-endpoint",
+                    "EndpointConfigName": f"EndpointConfig-{believed}",
+                }
+            described = [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]
+            return {"Stacks": [{"StackStatus": status, "Parameters": [follows], "Outputs": described}]}
         if name != STACK:
             raise failure("DescribeStacks", f"Stack with id {name} does not exist")
         outputs = {"EndpointName": ENDPOINT}
@@ -141,6 +161,9 @@ class World:
 
     def _UpdateStack(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         if asked["StackName"] in self.followers:
+            status = self.follower_statuses.get(asked["StackName"], "CREATE_COMPLETE")
+            if not status.endswith("_COMPLETE") or status == "ROLLBACK_COMPLETE":
+                raise failure("UpdateStack", f"Stack:{FOLLOWER} is in {status} state and can not be updated.")
             (told,) = asked["Parameters"]
             self.followers[asked["StackName"]] = told["ParameterValue"]
             self.follower_updates.append(dict(asked))
@@ -157,7 +180,7 @@ class World:
         }
         if updated == self.parameters:
             raise failure("UpdateStack", "No updates are to be performed.")
-        self.parameters, self.status = updated, "UPDATE_IN_PROGRESS"
+        self.before, self.parameters, self.status = self.parameters, updated, "UPDATE_IN_PROGRESS"
         self.updates.append(dict(asked))
         return {"StackId": STACK}
 
@@ -202,12 +225,14 @@ class World:
         return {"MetricAlarms": [{"AlarmName": name} for name in named], "CompositeAlarms": []}
 
     def _DescribeEndpoint(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        if asked["EndpointName"] != ENDPOINT or self.running is None:
+        follower = asked["EndpointName"].removesuffix("-endpoint")
+        running = self.running if asked["EndpointName"] == ENDPOINT else self.follower_configs[follower][1]
+        if running is None:
             raise failure("DescribeEndpoint", "Could not find endpoint", "ValidationException")
         alarms = [{"AlarmName": name} for name in self.alarms]
         return {
             "EndpointStatus": self.endpoint_status,
-            "EndpointConfigName": f"EndpointConfig-{self.running}",
+            "EndpointConfigName": f"EndpointConfig-{running}",
             "LastDeploymentConfig": {"AutoRollbackConfiguration": {"Alarms": alarms}},
             **({"FailureReason": self.failure_reason} if self.failure_reason else {}),
         }
@@ -219,6 +244,11 @@ class World:
     def _DescribeModel(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         number = int(asked["ModelName"].rsplit("-", 1)[-1])
         return {"PrimaryContainer": {"ModelPackageName": self.configs[number]}}
+
+
+def approve(world: World, *versions: int) -> None:
+    """As a person does, before the events arrive."""
+    world.packages |= {package(version): "Approved" for version in versions}
 
 
 def message(event: dict[str, Any]) -> dict[str, Any]:

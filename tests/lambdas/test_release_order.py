@@ -5,8 +5,20 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdas import release_model, serving_stack
-from tests.lambdas.serving_world import GROUP, ROLE, SOURCE, STACK, World, approval_event, package
+from lambdas import check_rollout, registry, release_model, serving_stack
+from lambdas.completion import Completion
+from tests.lambdas.serving_world import (
+    ENDPOINT,
+    GROUP,
+    ROLE,
+    SOURCE,
+    STACK,
+    World,
+    approval_event,
+    completion_event,
+    hourly_event,
+    package,
+)
 
 VERSIONS = st.integers(1, 4)
 DECISIONS = st.lists(st.tuples(VERSIONS, st.sampled_from(["Approved", "Rejected"])), min_size=1, max_size=6)
@@ -58,3 +70,106 @@ def test_in_the_end_the_newest_approved_version_serves(
         assert serves == max(approved)
     else:
         assert world.packages.get(serves, "") in {"", "Rejected"}, "what was withdrawn last serves on"
+
+
+ENDINGS = st.sampled_from(["good", "good", "told", "silent"])
+CHECK = check_rollout.Settings(STACK, "[]", ENDPOINT, ROLE, GROUP, SOURCE)
+
+
+class System:
+    """Both functions on one account, in which some versions are taken back: CloudFormation is told, or it is not.
+
+    Time passes with each step; what was handled may be handled once more at any later time.
+    """
+
+    def __init__(self, endings: dict[str, str]) -> None:
+        self.world = World(packages=dict.fromkeys(endings, "PendingManualApproval"))
+        self.endings, self.seconds = endings, 0
+        self.ends: list[dict[str, Any]] = []
+        self.release = release_model.Aws(*(self.world.client(name) for name in release_model.Aws._fields))
+        self.checks = check_rollout.Aws(*(self.world.client(name) for name in check_rollout.Aws._fields))
+
+    def now(self) -> str:
+        for module in (release_model, check_rollout):
+            module.metrics.clear_metrics()  # a handler would have published them
+        self.seconds += 1
+        return f"2026-11-22T10:{self.seconds // 60:02}:{self.seconds % 60:02}Z"
+
+    def decide(self, version: int, status: str) -> dict[str, Any]:
+        self.world.packages[package(version)] = status
+        return approval_event(version, ModelApprovalStatus=status, time=self.now())
+
+    def deliver(self, event: dict[str, Any]) -> None:
+        try:
+            release_model.release(event, TO, self.release)
+        except serving_stack.StackBusyError:
+            self.end()
+            self.deliver(event)
+
+    def end(self) -> None:
+        """The update that runs ends, and its end is checked."""
+        ending = self.endings[self.world.parameters["ModelPackageArn"]]
+        status = "UPDATE_COMPLETE"
+        if ending == "good":
+            self.world.finish()
+        elif ending == "silent" and self.world.running is not None:
+            self.world.finish(rolled_back=True)
+        else:
+            status = "UPDATE_ROLLBACK_COMPLETE"
+            self.world.fail("AWS::SageMaker::Endpoint", "UPDATE_FAILED", "an alarm went off")
+        token = self.world.updates[-1]["ClientRequestToken"]
+        self.ends.append(completion_event(status, token=token, time=self.now()))
+        self.check(self.ends[-1])
+
+    def check(self, end: dict[str, Any]) -> None:
+        check_rollout.check(Completion.parse(end, GROUP), CHECK, self.checks)
+
+    def settle(self) -> None:
+        for _ in range(20):
+            if not self.world.status.endswith("_IN_PROGRESS"):
+                return
+            self.end()
+        raise AssertionError("one update leads to the next, for ever")
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    endings=st.lists(ENDINGS, min_size=4, max_size=4),
+    decisions=st.lists(
+        st.tuples(VERSIONS, st.sampled_from(["Approved", "Rejected"])), min_size=1, max_size=7
+    ),
+    data=st.data(),
+)
+def test_in_the_end_the_newest_approved_version_that_is_not_taken_back_serves_and_each_end_is_told_once(
+    endings: list[str], decisions: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    ends_as = {package(number): ending for number, ending in enumerate(endings, start=1)}
+    system, under_way = System(ends_as), []
+    for version, status in decisions:
+        under_way.append(system.decide(version, status))
+        for _ in range(data.draw(st.integers(0, 2), label="delivered meanwhile")):
+            system.deliver(data.draw(st.sampled_from(under_way), label="event"))
+        if system.ends and data.draw(st.booleans(), label="an end comes again"):
+            system.check(data.draw(st.sampled_from(system.ends), label="end"))
+    for event in data.draw(st.permutations(under_way), label="the rest"):
+        system.deliver(event)
+    for hour in range(4):
+        system.settle()
+        system.deliver({**hourly_event(), "id": f"hour-{hour}", "time": system.now()})
+    system.settle()
+
+    world = system.world
+    good = [arn for arn, status in world.packages.items() if status == "Approved" and ends_as[arn] == "good"]
+    serves = world.parameters["ModelPackageArn"]
+    if good:
+        assert serves == max(good)
+    assert ends_as.get(serves, "good") == "good"
+    assert world.running == world.believed or not serves
+    tried = [serving_stack.released_version(it["ClientRequestToken"]) for it in world.updates]
+    for arn, ending in ends_as.items():
+        number = int(arn.rsplit("/", 1)[-1])
+        if ending != "good":
+            assert tried.count(number) <= decisions.count((number, "Approved")), "one try an approval"
+    told = [(it["package"], it["result"], it["at"]) for it in world.results]
+    assert len(told) == len(set(told))
+    assert registry.DIFFERS not in {it["result"] for it in world.results}

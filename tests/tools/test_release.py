@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lambdas import check_rollout, release_model
+from lambdas.completion import Completion
 from tests.lambdas.serving_world import (
     ENDED_AT,
     ENDPOINT,
@@ -70,7 +71,7 @@ class Account(World):
             check = check_rollout.Settings(STACK, "[]", ENDPOINT, ROLE, GROUP, SOURCE)
             clients = check_rollout.Aws(*(self.client(name) for name in check_rollout.Aws._fields))
             end = completion_event(status, token=token)
-            check_rollout.check(check_rollout.Completion.parse(end, GROUP), check, clients)
+            check_rollout.check(Completion.parse(end, GROUP), check, clients)
 
 
 @pytest.fixture
@@ -224,6 +225,12 @@ def test_a_release_stack_from_before_this_command_is_to_be_deployed_again(accoun
 def test_a_stack_that_is_stuck_is_told_with_its_remedy(account: Account) -> None:
     account.serving(1).status = "UPDATE_ROLLBACK_FAILED"
     assert f"continue-update-rollback --stack-name {STACK}" in refusal(account)
+
+
+def test_a_stack_whose_creation_failed_is_to_be_deployed_again(account: Account) -> None:
+    account.status = "ROLLBACK_FAILED"
+    said = f"{STACK} has never been created (ROLLBACK_FAILED). Run: make deploy STAGE=sandbox"
+    assert said in refusal(account)
 
 
 def test_a_newer_version_that_is_approved_meanwhile_serves_instead(account: Account) -> None:

@@ -109,10 +109,12 @@ def operations(store: Store) -> dict[str, Any]:
 
 
 def authorize_create(caller: Caller, action: str, resource: str, tags: Tags) -> None:
-    """Raise unless the caller may create the resource with these tags, which needs `AddTags`, too."""
+    """Raise unless the caller may create the resource with these tags, which needs `AddTags` for this action, too."""
     caller.authorize(f"sagemaker:{action}", resource, tag_context(tags))
     if tags:
-        caller.authorize("sagemaker:AddTags", resource, tag_context(tags))
+        caller.authorize(
+            "sagemaker:AddTags", resource, tag_context(tags) | {"sagemaker:TaggingAction": action}
+        )
 
 
 def page(

@@ -227,6 +227,64 @@ def test_alarms_may_be_described_by_the_names_of_the_policy_only(acting) -> None
         assert refusal(lambda asked=asked: cloudwatch.describe_alarms(**asked))[0] == "AccessDeniedException"
 
 
+def test_tags_may_be_given_while_something_is_made_and_not_to_what_exists_under_the_condition(
+    acting, client
+) -> None:
+    name, tags = "tagged-when-made", [{"Key": "deployment", "Value": "ours"}]
+    group = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model-package-group/{name}"
+    making = {"StringEquals": {"sagemaker:TaggingAction": "CreateModelPackageGroup"}}
+    limited = acting(
+        "sagemaker",
+        allow("sagemaker:CreateModelPackageGroup", group),
+        allow("sagemaker:AddTags", group, condition=making),
+    )
+    limited.create_model_package_group(ModelPackageGroupName=name, Tags=tags)
+    code, _ = refusal(lambda: limited.add_tags(ResourceArn=group, Tags=tags))
+    assert code == "AccessDeniedException"
+    client("sagemaker").delete_model_package_group(ModelPackageGroupName=name)
+
+
+@pytest.mark.parametrize("key", ["service-namespace", "scalable-dimension"])
+def test_what_is_scaled_is_known_to_the_policy_and_what_is_not_named_there_is_refused(
+    acting, key: str
+) -> None:
+    target = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": "endpoint/known/variant/AllTraffic",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    names = {"service-namespace": "ServiceNamespace", "scalable-dimension": "ScalableDimension"}
+    steps = {
+        "AdjustmentType": "ChangeInCapacity",
+        "StepAdjustments": [{"MetricIntervalLowerBound": 0.0, "ScalingAdjustment": 1}],
+    }
+    policy = {"PolicyName": "p"}
+    action = {"ScheduledActionName": "s"}
+    calls = {
+        "register_scalable_target": {"MinCapacity": 1, "MaxCapacity": 2},
+        "put_scaling_policy": policy | {"PolicyType": "StepScaling", "StepScalingPolicyConfiguration": steps},
+        "put_scheduled_action": action
+        | {"Schedule": "rate(1 day)", "ScalableTargetAction": {"MinCapacity": 1}},
+        "delete_scheduled_action": action,
+        "delete_scaling_policy": policy,
+        "deregister_scalable_target": {},
+    }
+
+    def scaling(value: str) -> Any:
+        only = {"StringEquals": {f"application-autoscaling:{key}": value}}
+        return acting(
+            "application-autoscaling",
+            allow("application-autoscaling:*", condition=only),
+            allow(["sagemaker:*", "iam:CreateServiceLinkedRole"]),
+        )
+
+    ours, theirs = scaling(target[names[key]]), scaling("ecs")
+    for operation, given in calls.items():
+        code, said = refusal(lambda call=operation, given=given: getattr(theirs, call)(**target, **given))
+        assert code == "AccessDeniedException", said
+        getattr(ours, operation)(**target, **given)
+
+
 def test_a_log_stream_is_checked_as_a_stream_of_its_group(acting, client) -> None:
     client("logs").create_log_group(logGroupName="/ours")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/ours"

@@ -71,6 +71,7 @@ FOR_OTHERS = {
     "cloudwatch:GetMetricData": "predictive scaling",
     "iam:PassRole": "bound to a role; has tests of its own",
     "sagemaker:DeleteTags": "tags do not change with a release",
+    "application-autoscaling:UntagResource": "tags do not change with a release",
     **{f"lambda:{verb}ProvisionedConcurrencyConfig": "functions" for verb in ("Get", "Put", "Delete")},
 }
 
@@ -143,6 +144,40 @@ def test_models_and_configs_of_others_are_out_of_reach(each_assembly: Assembly, 
         if f"sagemaker:{action}" in statement.actions:
             wanted = {f"{key}/deployment": f"flights-{each_assembly.stage}"}
             assert statement.condition == {"StringEquals": wanted}
+
+
+def test_it_tags_a_model_or_a_config_only_while_it_makes_it(each_assembly: Assembly) -> None:
+    """Or it could give another deployment's model the tag by which it may delete it."""
+    (statement,) = [
+        found
+        for found in grants.statements(each_assembly, "Foundation", ROLE)
+        if "sagemaker:AddTags" in found.actions and any(":model/" in arn for arn in found.resources)
+    ]
+    assert statement.actions == ("sagemaker:AddTags",)
+    assert statement.condition == {
+        "StringEquals": {
+            "aws:RequestTag/deployment": f"flights-{each_assembly.stage}",
+            "sagemaker:TaggingAction": ["CreateModel", "CreateEndpointConfig"],
+        }
+    }
+
+
+def test_it_scales_variants_of_endpoints_and_nothing_else(every_assembly: Assembly) -> None:
+    changes = {
+        action: statement.condition
+        for statement in grants.statements(every_assembly, "Foundation", ROLE)
+        for action in statement.actions
+        if action.startswith("application-autoscaling:")
+        and not action.split(":")[1].startswith(("Describe", "List"))
+    }
+    tags = {"aws:RequestTag/deployment": f"flights-{every_assembly.stage}"}
+    assert changes.pop("application-autoscaling:TagResource") == {"StringEquals": tags}
+    variants = {
+        "application-autoscaling:service-namespace": "sagemaker",
+        "application-autoscaling:scalable-dimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    assert "application-autoscaling:RegisterScalableTarget" in changes
+    assert {action: {"StringEquals": variants} for action in changes} == changes
 
 
 def test_its_alarms_are_those_of_serving_and_of_target_tracking(each_assembly: Assembly) -> None:

@@ -94,6 +94,11 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
         )
         for word in (registry.IN_SERVICE, registry.WITHDRAWN, *sorted(registry.FAILED))
     },
+    "an endpoint that nobody puts right": (
+        "flights-{}.release",
+        "Rollout Result",
+        {"result": registry.DIFFERS, "version": 2},
+    ),
     "an alarm of the endpoint": (
         "aws.cloudwatch",
         "CloudWatch Alarm State Change",

@@ -19,14 +19,35 @@ FOLLOWS = "flights-sandbox-serverless"
 HERE = {"AWS::Region": "eu-west-1", "AWS::AccountId": "123456789012", "AWS::Partition": "aws"}
 
 
-@pytest.fixture(scope="module")
-def release() -> dict[str, Any]:
-    config = configuration.load(context("sandbox")).model_copy(update={"options": ["serverless"]})
+def reads_endpoints(template: dict[str, Any]) -> set[str]:
+    """The endpoints that a function of the stack may describe."""
+    statements = [
+        statement
+        for policy in of_type(template, "AWS::IAM::Policy").values()
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Action"] == "sagemaker:DescribeEndpoint"
+    ]
+    resources = [
+        arn
+        for it in statements
+        for arn in ([it["Resource"]] if isinstance(it["Resource"], dict) else it["Resource"])
+    ]
+    return {arn["Fn::Join"][1][-1].split(":endpoint/")[1] for arn in resources}
+
+
+def template_of(**changes: Any) -> dict[str, Any]:
+    """Release's template of a sandbox with these changes of its configuration."""
+    config = configuration.load(context("sandbox")).model_copy(update=changes)
     app = cdk.App(context=context("sandbox"))
     foundation = Foundation(app, "Foundation", config=config)
     Release(app, "Release", config=config, foundation=foundation)
     template: dict[str, Any] = app.synth().get_stack_by_name("flights-sandbox-release").template
     return template
+
+
+@pytest.fixture(scope="module")
+def release() -> dict[str, Any]:
+    return template_of(options=["serverless"])
 
 
 def of_type(release: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
@@ -82,3 +103,30 @@ def test_the_end_of_a_followers_update_is_heard_unless_it_failed(
         parts = prefix["prefix"]["Fn::Join"][1]
         prefix["prefix"] = "".join(part if isinstance(part, str) else HERE[part["Ref"]] for part in parts)
     assert matches(pattern, completion_event(status, stack=stack)) is heard
+
+
+def test_the_check_sees_the_endpoints_of_the_listed_options_and_no_other(release: dict[str, Any]) -> None:
+    assert reads_endpoints(release) == {"flights-sandbox", "flights-sandbox-serverless"}
+
+
+@pytest.mark.parametrize(
+    ("options", "longest"), [(["serverless", "asynchronous"], 7200), (["serverless"], 3600)]
+)
+def test_the_check_outlasts_the_longest_rollout_that_it_may_wait_for(
+    options: list[str], longest: int
+) -> None:
+    config = configuration.load(context("sandbox"))
+    assert config.serving.rollout.timeout_seconds == 3600
+    rollout = config.asynchronous.rollout.model_copy(update={"timeout_seconds": 7200})
+    template = template_of(
+        options=options, asynchronous=config.asynchronous.model_copy(update={"rollout": rollout})
+    )
+    waits = {
+        name: queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
+        for name, queue in of_type(template, "AWS::SQS::Queue").items()
+        if "RedrivePolicy" in queue
+    }
+    (check,) = [wait for name, wait in waits.items() if name.startswith("RolloutsEventsQueue")]
+    (approvals,) = [wait for name, wait in waits.items() if name.startswith("ApprovalsEventsQueue")]
+    assert 2 * longest <= check < 2 * longest + 360
+    assert 2 * 3600 <= approvals < 2 * 3600 + 360, "a release waits for Serving alone"

@@ -137,7 +137,7 @@ def test_decisions_about_our_group_reach_the_function_and_others_do_not(
 def test_the_event_of_a_written_result_does_not_reach_the_function(
     release: Template, stage: config.Config
 ) -> None:
-    """The first lock against a loop; the others are the function's (tests/lambdas/test_release_model.py)."""
+    """The first lock against a loop; the others are the function's (tests/lambdas/test_failed_tries.py)."""
     written = approval_event(
         1, ModelPackageGroupName=stage.prefix, UpdatedModelPackageFields=["CustomerMetadataProperties"]
     )
