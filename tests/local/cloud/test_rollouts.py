@@ -435,6 +435,33 @@ def test_a_new_instance_that_does_not_come_back_takes_the_update_back(
     assert "cannot be started again" in found["FailureReason"]
 
 
+def test_a_rolling_update_goes_back_batch_by_batch_without_a_failed_request(
+    rollouts: Rollouts, cloud: Place
+) -> None:
+    others, name = servers(cloud), rollouts.started(rollouts.serving(2, 4))
+    alarm, old = rollouts.alarm(name), rollouts.described(name)["EndpointConfigName"]
+    one = {"MaximumBatchSize": size(1), "RollbackMaximumBatchSize": size(1)}
+    with rollouts.load(name) as load:
+        how = {"RollingUpdatePolicy": {**one, "WaitIntervalInSeconds": BAKE}}
+        rollouts.update(name, rollouts.serving(5, 4), how, alarm)
+        rollouts.until(name, "batch capacity of 3")  # two of the four are gone
+        rollouts.ring(alarm)
+        seen = set()
+        while (found := rollouts.described(name))["EndpointStatus"] == "Updating":
+            count = found["ProductionVariants"][0]["CurrentInstanceCount"]
+            seen.add(count)
+        ended = time.monotonic()
+        time.sleep(0.3)
+    assert load.failed == []
+    assert (found["EndpointStatus"], found["EndpointConfigName"]) == ("InService", old)
+    assert alarm in found["FailureReason"]
+    assert 3 in seen  # between its two batches
+    assert found["ProductionVariants"][0]["CurrentInstanceCount"] == 4
+    assert set(load.counted(ended)) == {2.0}
+    assert len(servers(cloud) - others) == 4
+    rollouts.delete(name)
+
+
 def test_a_rolling_update_that_cannot_go_back_serves_with_both_until_the_next_one(
     rollouts: Rollouts, tmp_path: Path
 ) -> None:
@@ -594,7 +621,7 @@ def test_a_deployment_that_aws_refuses_changes_nothing(rollouts: Rollouts, endpo
 def baking(rollouts: Rollouts) -> Iterator[tuple[str, str, str]]:
     """An endpoint in the long bake of its canary, its new configuration, and its alarm, which ends it at last."""
     name = rollouts.started(old := rollouts.serving(2))
-    alarm = rollouts.alarm(name)
+    alarm = rollouts.alarm(name, "missing")
     rollouts.update(name, new := rollouts.serving(5), canary(bake=3600), alarm)
     rollouts.until(name, "Baking")
     yield name, new, alarm
@@ -649,15 +676,15 @@ def test_it_cannot_be_updated_scaled_or_deleted(rollouts: Rollouts, baking: tupl
 def test_bad_requests_and_missing_data_do_not_roll_back(
     rollouts: Rollouts, baking: tuple[str, str, str]
 ) -> None:
-    name, _, _ = baking
-    unknown = rollouts.alarm(name, "missing")
+    """Seen by the alarm that would take the update back."""
+    name, _, alarm = baking
     with rollouts.load(name, "[") as load:
         assert eventually(lambda: rollouts.rings(name, "Invocation4XXErrors"))
         # Requests are data: none of them is an error of the server.
-        assert eventually(lambda: rollouts.state(unknown) == "OK")
+        assert eventually(lambda: rollouts.state(alarm) == "OK")
     assert set(load.failed) == {"ModelError"}
-    assert eventually(lambda: rollouts.state(unknown) == "INSUFFICIENT_DATA", seconds=8)
-    assert rollouts.status(name).startswith("Baking")
+    assert eventually(lambda: rollouts.state(alarm) == "INSUFFICIENT_DATA", seconds=8)
+    assert not eventually(lambda: not rollouts.status(name).startswith("Baking"), seconds=1)
 
 
 def test_metrics_are_the_variant_s_and_the_fleet_s(rollouts: Rollouts, baking: tuple[str, str, str]) -> None:
