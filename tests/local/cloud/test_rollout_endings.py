@@ -18,7 +18,7 @@ from botocore.config import Config
 from local.cloud import lifecycle
 from local.cloud.place import Place
 from tests.local.cloud.conftest import Cdk
-from tests.local.cloud.test_rollouts import FAILING, Load
+from tests.local.cloud.rollouts import FAILING, Load
 from tests.local.cloud.test_sagemaker_release import Inbox, Release, Trained, inbox, release
 from tests.local.cloud.test_stream import eventually
 from tests.local.test_registry import archive
