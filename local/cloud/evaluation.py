@@ -83,6 +83,9 @@ def _node(node: ast.expr, values: Mapping[str, Value]) -> Value:
             result: Value = float(number)
         case ast.Name(id=name) if name in values:
             result = values[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            given = _node(operand, values)
+            result = None if given is None else -given
         case ast.BinOp(left=left, op=operation, right=right) if type(operation) in _ARITHMETIC:
             result = _both(_ARITHMETIC[type(operation)], left, right, values)
         case ast.Compare(left=left, ops=[relation], comparators=[right]) if type(relation) in _RELATIONS:

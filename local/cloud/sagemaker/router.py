@@ -11,10 +11,13 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from local.cloud import rollout
-from local.cloud.sagemaker.fleet import Fleet
 from local.cloud.sagemaker.instance import Answer, BrokenError, Instance
+
+if TYPE_CHECKING:
+    from local.cloud.sagemaker.fleet import Fleet
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,19 +19,17 @@ def name() -> str:
 
 
 def alarm(client: Client, name: str, **settings: Any) -> None:
-    client("cloudwatch").put_metric_alarm(
-        AlarmName=name,
-        Namespace="tests",
-        MetricName=name,
-        Dimensions=[{"Name": "side", "Value": "left"}],
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=0,
-        ComparisonOperator="GreaterThanThreshold",
-        TreatMissingData="notBreaching",
-        **settings,
-    )
+    given: dict[str, Any] = {
+        "MetricName": name,
+        "Dimensions": [{"Name": "side", "Value": "left"}],
+        "Statistic": "Sum",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": 0,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    client("cloudwatch").put_metric_alarm(AlarmName=name, Namespace="tests", **given | settings)
 
 
 def put(client: Client, name: str, side: str) -> None:
@@ -73,6 +71,22 @@ def test_another_dimension_is_not_its_business(client: Client, name: str) -> Non
     assert eventually(lambda: state(client, name) == "OK")
     put(client, name, "right")
     assert not eventually(lambda: state(client, name) != "OK", seconds=2.5)
+
+
+def test_an_alarm_that_cannot_be_judged_here_says_so_and_keeps_no_other_from_it(
+    client: Client, name: str
+) -> None:
+    alarm(client, name, ComparisonOperator="LessThanLowerThreshold")
+    alarm(client, f"{name}-2")
+
+    def reason() -> str:
+        (found,) = client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+        return str(found.get("StateReason", ""))
+
+    assert eventually(lambda: "LessThanLowerThreshold is unsupported in the embedded cloud" in reason())
+    assert state(client, name) == "INSUFFICIENT_DATA"
+    assert eventually(lambda: state(client, f"{name}-2") == "OK")
+    client("cloudwatch").delete_alarms(AlarmNames=[name, f"{name}-2"])
 
 
 def test_an_action_needs_the_topic_s_permission(client: Client, name: str) -> None:

@@ -16,7 +16,7 @@ from botocore.config import Config
 
 from local.cloud.place import Place
 from tests.local.cloud.conftest import Cdk
-from tests.local.cloud.test_rollouts import Load
+from tests.local.cloud.rollouts import Load
 from tests.local.cloud.test_sagemaker_release import Release, Trained, release
 from tests.local.cloud.test_stream import eventually
 from tests.local.test_registry import archive

@@ -48,6 +48,21 @@ def test_two_of_three_are_enough_if_two_are_needed() -> None:
         )
 
 
+@pytest.mark.parametrize("missing", ["breaching", "notBreaching", "ignore", "missing"])
+def test_enough_that_breaches_goes_off_whatever_is_missing(missing: str) -> None:
+    assert (
+        judge(
+            [None, 2.0, None, 2.0, None],
+            periods=3,
+            needed=2,
+            comparison="GreaterThanThreshold",
+            threshold=1,
+            missing=missing,
+        )
+        == "ALARM"
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "result"),
     [

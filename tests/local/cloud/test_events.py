@@ -108,6 +108,14 @@ def test_an_event_for_a_target_without_permission_waits_in_the_dead_letter_queue
     assert messages(client, url, 0.2) == []
 
 
+def test_a_dead_letter_queue_that_does_not_let_the_rule_send_gets_nothing(client: Client, name: str) -> None:
+    _, queue_arn = queue(client, name, [])
+    letters, letters_arn = queue(client, f"{name}-letters", [arn(f"{name}-other")])
+    rule(client, name, {"Arn": queue_arn, "DeadLetterConfig": {"Arn": letters_arn}})
+    put(client, name, {"x": 7})
+    assert messages(client, letters, 0.3) == []
+
+
 def test_a_schedule_of_a_minute_fires_after_a_second(client: Client, name: str) -> None:
     url, queue_arn = queue(client, name, [arn(name)])
     client("events").put_rule(Name=name, ScheduleExpression="rate(1 minute)")
@@ -116,6 +124,18 @@ def test_a_schedule_of_a_minute_fires_after_a_second(client: Client, name: str) 
     client("events").remove_targets(Rule=name, Ids=["Target"])
     client("events").delete_rule(Name=name)
     assert json.loads(first[0]["Body"])["detail-type"] == "Scheduled Event"
+
+
+def test_a_calendar_of_every_minute_fires_every_second(client: Client, name: str) -> None:
+    url, queue_arn = queue(client, name, [arn(name)])
+    client("events").put_rule(Name=name, ScheduleExpression="cron(* * * * ? *)")
+    client("events").put_targets(Rule=name, Targets=[{"Id": "Target", "Arn": queue_arn}])
+    fired = eventually(
+        lambda: len(messages(client, url)) >= 2 or None
+    )  # a real clock has one minute in that time
+    client("events").remove_targets(Rule=name, Ids=["Target"])
+    client("events").delete_rule(Name=name)
+    assert fired
 
 
 def test_a_schedule_s_target_without_permission_leaves_a_letter_by_the_schedule_s_role(
@@ -186,6 +206,38 @@ def test_what_may_pass_is_tried_again_as_the_policy_says_and_nothing_else(tmp_pa
         "wrong": [1, "ValidationException", ""],
         "absent": [1, "NO_RESOURCE", ""],
     }
+
+
+TARGET = """
+import json, time
+from local.cloud import clock, events
+from local.cloud.protocol import ApiError
+
+made, buried = [], []
+
+def start(target, payload, session):
+    made.append(payload)
+    raise ApiError("ThrottlingException", "later")
+
+clock.set_factor(1000, time.time())
+events.TARGETS["glue"] = start
+events._bury = lambda letters, target, rule, event, failed, cloud: buried.append([letters, *failed[1:]])
+target = {
+    "Arn": "arn:aws:glue:us-east-1:000000000000:workflow/w",
+    "RetryPolicy": {"MaximumRetryAttempts": 2},
+    "DeadLetterConfig": {"Arn": "letters"},
+}
+events._deliver(target, "{}", "{}", {"Arn": "arn:aws:events:us-east-1:000000000000:rule/r", "Name": "r"}, None)
+print(json.dumps([len(made), buried]))
+"""
+
+
+def test_a_target_is_tried_as_often_as_its_own_policy_says(tmp_path: Path) -> None:
+    paths = dict.fromkeys(("HOME", "TMPDIR", "STATE_DIR", "S3_DATA_DIR"), str(tmp_path))
+    ran = subprocess.run(
+        [PYTHON, "-c", TARGET], cwd=ROOT, env=paths, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert json.loads(ran.stdout.splitlines()[-1]) == [3, [["letters", 2, "MaximumRetryAttempts"]]]
 
 
 CALENDAR = """

@@ -1,5 +1,6 @@
 """Types, stacks and their roles, by CloudFormation's API alone."""
 
+import contextlib
 import json
 import time
 import uuid
@@ -484,6 +485,42 @@ def test_a_bucket_with_objects_is_not_deleted(stack: Stack, client) -> None:
     assert "not empty" in stack.reasons()
     client("s3").delete_object(Bucket=bucket, Key="k")
     assert stack.delete() == "DELETE_COMPLETE"
+
+
+BUCKET = {
+    "BucketEncryption": {
+        "ServerSideEncryptionConfiguration": [
+            {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": "alias/aws/s3"}}
+        ]
+    },
+    "LifecycleConfiguration": {"Rules": [{"Id": "old", "Status": "Enabled", "ExpirationInDays": 7}]},
+    "LoggingConfiguration": {"LogFilePrefix": "log/"},
+    "Tags": [{"Key": "owner", "Value": "tests"}],
+}
+
+
+def test_what_a_template_no_longer_says_of_a_bucket_is_gone(stack: Stack, client) -> None:
+    assert stack.deploy({"Bucket": {"Type": "AWS::S3::Bucket", "Properties": BUCKET}}) == "CREATE_COMPLETE"
+    s3, name = client("s3"), stack.physical_id("Bucket")
+
+    def said() -> list[str]:
+        """Which words of the template the API tells."""
+        found = []
+        for read, word in (
+            (s3.get_bucket_encryption, "aws:kms"),
+            (s3.get_bucket_lifecycle_configuration, '"Days": 7'),
+            (s3.get_bucket_logging, "log/"),
+            (s3.get_bucket_tagging, "owner"),
+        ):
+            with contextlib.suppress(
+                botocore.exceptions.ClientError
+            ):  # NoSuchLifecycleConfiguration and the like
+                found += [word] * (word in json.dumps(read(Bucket=name)))
+        return found
+
+    assert said() == ["aws:kms", '"Days": 7', "log/", "owner"]
+    assert stack.deploy({"Bucket": {"Type": "AWS::S3::Bucket"}}) == "UPDATE_COMPLETE"
+    assert said() == []
 
 
 def test_a_condition_on_a_joined_list_of_parameters_holds(client) -> None:

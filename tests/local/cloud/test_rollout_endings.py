@@ -18,7 +18,7 @@ from botocore.config import Config
 from local.cloud import lifecycle
 from local.cloud.place import Place
 from tests.local.cloud.conftest import Cdk
-from tests.local.cloud.test_rollouts import FAILING, Load
+from tests.local.cloud.rollouts import FAILING, Load
 from tests.local.cloud.test_sagemaker_release import Inbox, Release, Trained, inbox, release
 from tests.local.cloud.test_stream import eventually
 from tests.local.test_registry import archive
@@ -146,56 +146,117 @@ def repeated(act: Callable[[], Any], seconds: float) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.deep
-def test_a_rollback_that_cloudformation_took_for_a_success_is_found_and_put_right_once_no_alarm_rings(
-    tmp_path_factory: pytest.TempPathFactory,
-    assembly: Callable[[str], Assembly],
-    good: Trained,
-    bad: Trained,
-) -> None:
-    silent = Place.on_free_port(tmp_path_factory.mktemp("silent"), rollback="silent")
-    with lifecycle.running(silent) as place:
-        cdk = Cdk(place, assembly("sandbox"))
+class Silent:
+    """The deployed sandbox in a cloud that tells CloudFormation of no rollback."""
+
+    def __init__(self, place: Place, assembly: Assembly) -> None:
+        cdk = Cdk(place, assembly)
         cdk("bootstrap")
         cdk.deploy()
-        release = Release(cdk, place.client)
-        inbox, watch = Inbox(place.client, release.topic), Watch(release, cdk)
-        first, second = release.register(good, "good"), release.register(bad, "bad")
-        assert release.approve(first)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
-        release.became(first, "in service")
-        before = release.outputs()["EndpointConfigName"]
+        self.client, self.release = place.client, Release(cdk, place.client)
+        self.inbox, self.watch = Inbox(place.client, self.release.topic), Watch(self.release, cdk)
 
-        def nonsense() -> None:
-            """A consumer that was told "no" by all predictions: the quality alarm outlasts the errors."""
-            place.client("cloudwatch").put_metric_data(
-                Namespace="flights-sandbox",
-                MetricData=[
-                    {"MetricName": name, "Value": value, "Dimensions": SERVICE}
-                    for name, value in (("RecordsPredicted", 100), ("SumOfScores", 0))
-                ],
-            )
 
-        with watch.load() as load:
-            release.decide(second, "Approved")
-            assert eventually(lambda: load.failed, seconds=30)
-            with repeated(nonsense, 0.3):
-                assert eventually(lambda: watch.logged("alarms that roll back are in ALARM"), seconds=60)
-                # Found and told, and not put right yet.
-                assert release.became(second, "rolled back")
-                stack = release.serves(second)
-                assert (stack["StackStatus"], watch.runs()) == ("UPDATE_COMPLETE", before)
-                assert release.outputs()["EndpointConfigName"] != before
-                ended = time.monotonic()
-            stack = release.serves(first)
-            settled = eventually(lambda: watch.runs() == release.outputs()["EndpointConfigName"], seconds=30)
-        assert set(load.failed) == {"ModelError"}
-        assert set(load.counted(ended)) == {2.0}
-        assert stack["StackStatus"] == "UPDATE_COMPLETE"
-        assert settled
-        assert "ALARM" in watch.states("Errors")
-        written = release.became(second, "rolled back")
-        assert "CloudFormation took it for a success" in written["rollout-reason"]
-        assert eventually(lambda: inbox.has("what served before serves on", second), seconds=20), inbox.texts
-        assert eventually(lambda: inbox.has("An alarm went off", "RolloutsDifference"), seconds=20), (
-            inbox.texts
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory, assembly: Callable[[str], Assembly]) -> Iterator[Silent]:
+    place = Place.on_free_port(tmp_path_factory.mktemp("silent"), rollback="silent")
+    with lifecycle.running(place):
+        yield Silent(place, assembly("sandbox"))
+
+
+@pytest.mark.deep
+def test_a_rollback_that_cloudformation_took_for_a_success_is_found_and_put_right_once_no_alarm_rings(
+    silent: Silent, good: Trained, bad: Trained
+) -> None:
+    release, inbox, watch = silent.release, silent.inbox, silent.watch
+    first, second = release.register(good, "good"), release.register(bad, "bad")
+    assert release.approve(first)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    release.became(first, "in service")
+    before = release.outputs()["EndpointConfigName"]
+
+    def nonsense() -> None:
+        """A consumer that was told "no" by all predictions: the quality alarm outlasts the errors."""
+        silent.client("cloudwatch").put_metric_data(
+            Namespace="flights-sandbox",
+            MetricData=[
+                {"MetricName": name, "Value": value, "Dimensions": SERVICE}
+                for name, value in (("RecordsPredicted", 100), ("SumOfScores", 0))
+            ],
         )
+
+    with watch.load() as load:
+        release.decide(second, "Approved")
+        assert eventually(lambda: load.failed, seconds=30)
+        with repeated(nonsense, 0.3):
+            assert eventually(lambda: watch.logged("alarms that roll back are in ALARM"), seconds=60)
+            # Found and told, and not put right yet.
+            assert release.became(second, "rolled back")
+            stack = release.serves(second)
+            assert (stack["StackStatus"], watch.runs()) == ("UPDATE_COMPLETE", before)
+            assert release.outputs()["EndpointConfigName"] != before
+            ended = time.monotonic()
+        stack = release.serves(first)
+        settled = eventually(lambda: watch.runs() == release.outputs()["EndpointConfigName"], seconds=30)
+    assert set(load.failed) == {"ModelError"}
+    assert set(load.counted(ended)) == {2.0}
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    assert settled
+    assert "ALARM" in watch.states("Errors")
+    written = release.became(second, "rolled back")
+    assert "CloudFormation took it for a success" in written["rollout-reason"]
+    assert eventually(lambda: inbox.has("what served before serves on", second), seconds=20), inbox.texts
+    assert eventually(lambda: inbox.has("An alarm went off", "RolloutsDifference"), seconds=20), inbox.texts
+
+
+@pytest.mark.deep
+def test_a_change_of_the_stack_that_was_rolled_back_unseen_is_told_and_what_is_told_mends_it(
+    silent: Silent, good: Trained
+) -> None:
+    release, watch, cloudformation = silent.release, silent.watch, silent.client("cloudformation")
+    package = release.register(good, "again")
+    assert release.approve(package)["StackStatus"] == "UPDATE_COMPLETE", release.reasons()
+    release.became(package, "in service")
+    before, parameters = watch.runs(), release.parameters()
+    template = cloudformation.get_template(StackName=release.serving)["TemplateBody"]
+    template = json.loads(template) if isinstance(template, str) else template
+    (config,) = [
+        it for it in template["Resources"].values() if it["Type"] == "AWS::SageMaker::EndpointConfig"
+    ]
+    config["Properties"]["DataCaptureConfig"]["InitialSamplingPercentage"] = 7
+
+    def ring() -> None:
+        silent.client("cloudwatch").set_alarm_state(
+            AlarmName=watch.alarms["Errors"], StateValue="ALARM", StateReason="test"
+        )
+
+    def ended() -> bool:
+        (stack,) = cloudformation.describe_stacks(StackName=release.serving)["Stacks"]
+        believed = release.outputs()["EndpointConfigName"]
+        return stack["StackStatus"] == "UPDATE_COMPLETE" and believed != before
+
+    with repeated(ring, 0.2):
+        cloudformation.update_stack(
+            StackName=release.serving,
+            TemplateBody=json.dumps(template),
+            Parameters=[{"ParameterKey": it["ParameterKey"], "UsePreviousValue": True} for it in parameters],
+        )
+        assert eventually(ended, seconds=90), release.reasons()
+    believed = release.outputs()["EndpointConfigName"]
+    assert watch.runs() == before
+    command = f"--endpoint-config-name {believed} --retain-deployment-config"
+    assert eventually(lambda: silent.inbox.has("nobody puts it right", package, command), seconds=60), (
+        silent.inbox.texts
+    )
+    assert release.parameters() == parameters, "there is no other version to put back"
+
+    assert eventually(lambda: watch.states("Errors")[:1] != ["ALARM"], seconds=60)
+    silent.client("sagemaker").update_endpoint(
+        EndpointName=release.endpoint,
+        EndpointConfigName=believed,
+        RetainDeploymentConfig=True,
+        RetainAllVariantProperties=True,
+    )
+    silent.client("sagemaker").get_waiter("endpoint_in_service").wait(
+        EndpointName=release.endpoint, WaiterConfig={"Delay": 1, "MaxAttempts": 90}
+    )
+    assert watch.runs() == believed

@@ -5,13 +5,10 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from local.cloud import guardrails, rollout, rollout_status
 from local.cloud.guardrails import RefusedError
-from local.cloud.rollout import Alarmed, Done, End, Failed, Phase, Route, Start, State, Tick
+from local.cloud.rollout import Alarmed, Done, End, Failed, Phase, Route, Start, Tick
 
 ALL = "AllTraffic"
 WAIT, TERMINATION, TIMEOUT = 300, 180, 3600
@@ -366,128 +363,3 @@ def test_other_variant_names_are_refused_with_a_policy_only(config) -> None:
 def test_rolling_is_refused_for_several_variants() -> None:
     with pytest.raises(RefusedError, match="multi-variant"):
         guardrails.plan(rolling(1), {"a": 2, "b": 2}, {"a": 2, "b": 2})
-
-
-@st.composite
-def updates(draw: st.DrawFn) -> tuple[dict[str, Any] | None, int, int]:
-    """A DeploymentConfig that fits, the new fleet's instances, and the old one's, which autoscaling may have chosen."""
-    kind = draw(st.sampled_from(["rolling", "linear", "canary", "at once", "none"]))
-    least = {"linear": 10, "rolling": 5}.get(kind, 1)
-    new, old = draw(st.integers(2, 12)), draw(st.integers(1, 12))
-    counted = st.integers(-(-new * least // 100), new // 2).map(size)
-    fits = counted | st.integers(max(least, -(-100 // new)), 50).map(lambda it: size(it, "CAPACITY_PERCENT"))
-    if kind == "none":
-        return None, new, old
-    if kind == "at once":
-        return AT_ONCE, new, old
-    chosen = draw(fits)
-    value, unit = chosen["Value"], chosen["Type"]
-    if kind == "rolling":
-        return rolling(value, unit, draw(st.none() | fits)), new, old
-    return {"canary": canary, "linear": linear}[kind](value, unit), new, old
-
-
-class Updating(RuleBasedStateMachine):
-    """Anything may happen at any time; commands take their time, and instances die without being told."""
-
-    state: State
-
-    @initialize(update=updates())
-    def begin(self, update: tuple[dict[str, Any] | None, int, int]) -> None:
-        config, new, old = update
-        self.plan = guardrails.plan(config, {ALL: new}, {ALL: old})
-        self.now, self.back = 0.0, False
-        self.running = {"new": 0, "old": old}
-        self.state, self.commands = rollout.begin(self.plan, self.now)
-        self.route = self.state.shares
-
-    def tell(self, event: rollout.Event) -> None:
-        before = self.state
-        self.state, commands = rollout.advance(self.plan, self.state, event, self.now)
-        if self.state == before:
-            assert not commands
-            return
-        self.commands = commands
-        for command in commands:  # traffic moves at once, and before anything of the same move ends
-            if isinstance(command, Route):
-                self.route = command.shares
-        assert not (self.back and self.state.phase in {Phase.PROVISIONING, Phase.SHIFTING, Phase.BAKING})
-        self.back = self.back or self.state.phase in {Phase.RESTORING, Phase.RETURNING}
-
-    @rule(times=st.integers(1, 4))
-    def it_goes_well_for_a_while(self, times: int) -> None:
-        for _ in range(times):
-            self.command_is_carried_out()
-            self.time_passes(WAIT)
-
-    @rule()
-    def command_is_carried_out(self) -> None:
-        for command in self.commands:
-            if isinstance(command, Start | End):
-                self.running[command.side] = command.counts[ALL]
-        self.tell(Done())
-
-    @rule(seconds=st.sampled_from([0, 10, WAIT, WAIT, WAIT, TIMEOUT]))
-    def time_passes(self, seconds: int) -> None:
-        self.now += seconds
-        self.tell(Tick())
-
-    @rule(dice=st.integers(1, 6))
-    def instances_are_lost(self, dice: int) -> None:
-        if dice == 6 and self.state.phase in {Phase.PROVISIONING, Phase.RESTORING, Phase.BAKING}:
-            self.tell(Failed("lost"))
-
-    @rule(dice=st.integers(1, 6))
-    def alarm_goes_off(self, dice: int) -> None:
-        watched = self.state.phase in {Phase.PROVISIONING, Phase.SHIFTING, Phase.BAKING}
-        if dice == 6:
-            self.tell(Alarmed("it rang"))
-            assert not watched or self.state.phase in {Phase.RETURNING, Phase.RESTORING}
-
-    @invariant()
-    def all_traffic_goes_somewhere_and_nowhere_else(self) -> None:
-        old, new = rollout.traffic(self.route, {ALL: 1.0}, {ALL: 1.0})
-        parts = [old[ALL], new[ALL]]
-        assert sum(parts) == pytest.approx(1, abs=1e-9)
-        assert min(parts) >= 0
-
-    @invariant()
-    def who_has_traffic_has_instances(self) -> None:
-        assert self.route[ALL] == 0 or self.running["new"] > 0
-        assert self.route[ALL] == 1 or self.running["old"] > 0
-
-    @invariant()
-    def what_stays_when_an_end_is_carried_out_still_serves(self) -> None:
-        for command in self.commands:
-            if isinstance(command, End):
-                share = self.route[ALL] if command.side == "new" else 1 - self.route[ALL]
-                assert share == 0 or command.counts[ALL] > 0
-
-    @invariant()
-    def the_old_fleet_is_whole_until_the_last_bake_of_blue_green_is_clean(self) -> None:
-        if self.plan.kind != "ROLLING" and self.state.phase not in {Phase.RETIRING, Phase.DONE}:
-            assert self.running["old"] == self.plan.old[ALL]
-
-    def teardown(self) -> None:
-        """Left alone, it ends: with one fleet, or with both if the old one could not be restored."""
-        for _ in range(200):
-            if self.state.phase.over:
-                break
-            self.time_passes(WAIT)
-            self.command_is_carried_out()
-        assert self.state.phase.over
-        if self.state.phase is not Phase.STUCK:
-            expected = {"new": self.plan.new[ALL], "old": 0}
-            if self.state.phase is Phase.ROLLED_BACK:
-                expected = {"new": 0, "old": self.plan.old[ALL]}
-            assert self.running == expected
-
-
-TestUpdating = Updating.TestCase
-TestUpdating.settings = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=200,
-    stateful_step_count=40,
-)

@@ -7,7 +7,7 @@ import hypothesis
 from botocore.validate import ParamValidator
 from hypothesis import strategies as st
 
-from stacks.rollout_config import shares
+from stacks.rollout_config import Rollout, shares
 from stacks.serving.rollout import deployment_config
 from stacks.serving_config import ServingConfig
 from tools.assembly import context
@@ -23,6 +23,10 @@ def configured(**changes: Any) -> ServingConfig:
 
 
 def rendered(settings: ServingConfig) -> dict[str, Any]:
+    return deployment(settings.rollout)
+
+
+def deployment(rollout: Rollout) -> dict[str, Any]:
     """The DeploymentConfig in the API's own names, without a synth: an L1 struct is what its constructor was given."""
 
     def plain(value: Any) -> Any:
@@ -33,7 +37,7 @@ def rendered(settings: ServingConfig) -> dict[str, Any]:
         items = {key: plain(item) for key, item in value._values.items() if item is not None}
         return {"".join(part.title() for part in key.split("_")): item for key, item in items.items()}
 
-    found: dict[str, Any] = plain(deployment_config(settings.rollout, ["errors", "latency"]))
+    found: dict[str, Any] = plain(deployment_config(rollout, ["errors", "latency"]))
     return found
 
 
