@@ -17,9 +17,11 @@ from local.demo.progress import Progress
 from local.rollout import __main__ as command
 from local.rollout import figure, models, play, report
 from local.rollout.played import Setting
-from local.rollout.stage import Stage
+from local.rollout.stage import IMAGE, Stage
 from local.rollout.timeline import Timeline
 from stacks import config as configuration
+from stacks.foundation.model_role import IMAGE_REPOSITORY
+from stacks.training.image import TAG
 from tests.local.demo.test_demo import processes_that_know
 from tests.pipeline.conftest import run_train
 from tools.assembly import ROOT, Assembly, context
@@ -77,6 +79,9 @@ def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bo
     assert (good["ending"], good["failed"]) == ("in service", 0)
     assert (failing["ending"], failing["stack"]) == ("rolled back", "UPDATE_ROLLBACK_COMPLETE")
     assert failing["failed_by_kind"].keys() == {"ModelError"}
+    assert (good["alarms"], failing["alarms"]) == ([], ["Errors"])
+    assert [(it["version_before"], it["version_after"]) for it in (good, failing)] == [(1, 2), (2, 2)]
+    assert failing["reason"].startswith("Rollback alarm flights-sandbox-serving-AlarmsErrors")
     assert failing["aws_seconds"]["first_bad_answer_to_full_rollback"] > 0
     figure.write(report.played(played, setting), tmp_path)
 
@@ -87,6 +92,10 @@ def test_the_clients_own_count_agrees_with_the_stages(played: Timeline, setting:
     after = [good.of_new(it) for it in good.requests if it.due > good.full_at]
     assert {False} == set(before)
     assert {True} == set(after)
+
+
+def test_the_versions_are_registered_with_the_image_that_training_names() -> None:
+    assert IMAGE.endswith(f"/{IMAGE_REPOSITORY}:{TAG}")
 
 
 def run_here(*arguments: str) -> int:
