@@ -57,7 +57,7 @@ class Played:
         return bool(request.error) or [request.answer] != self._before
 
     def bad(self, request: Request) -> bool:
-        """Failed, or the new version's and slower than the latency alarm allows; the old one's pace is the machine's."""
+        """Failed, or the new version's and slower than the alarm allows; the old one's pace is the machine's."""
         return bool(request.error) or (self.of_new(request) and request.seconds > self.setting.threshold)
 
     def share(self, state: State) -> float:
@@ -85,10 +85,12 @@ class Played:
     @property
     def rang(self) -> dict[str, float]:
         """When each alarm that rang was first seen to, the first one first."""
+        # After a rollback they judge the version before.
+        back = math.inf if self.back_at is None else self.back_at
         found: dict[str, float] = {}
         for state in self.states:
             for name, value in sorted(state.alarms.items()):
-                if value == "ALARM":
+                if value == "ALARM" and state.at <= back:
                     found.setdefault(name, state.at)
         return found
 

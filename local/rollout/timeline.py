@@ -37,7 +37,8 @@ class Request:
 class State:
     """One look: the endpoint's status and configuration, what its new fleet does and its share, and the alarms.
 
-    `active` is the share of the new fleet's instances that take traffic, None while no deployment is under way.
+    `active` is the share of the new fleet's instances that take traffic, None while no deployment is under way. An
+    alarm is in `ALARM` if it rings, or rang since the look before.
     """
 
     at: float
