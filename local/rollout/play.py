@@ -28,6 +28,7 @@ STAGE = "sandbox"
 # Who is deployed, how that is to end, and by which alarm.
 GOOD, SLOW, FAILING = "good", "slow", "failing"
 ALL = (GOOD, SLOW, FAILING)
+STEPS = 4 + len(ALL)  # of `run`, as a person sees them
 EXPECTED = {
     GOOD: (registry.IN_SERVICE, ""),
     SLOW: (registry.ROLLED_BACK, LATENCY),
@@ -60,7 +61,6 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[Timeline, S
         raise RolloutError(
             f"--app = {options.app}: holds no manifest.json. Name a folder that `cdk synth` wrote."
         )
-    progress.total = 4 + len(ALL)
     with progress.during("Synthesize the templates"):
         assembly = (
             Assembly(STAGE, options.app) if options.app else synthesis.synthesize(STAGE, work / "cdk.out")

@@ -174,17 +174,35 @@ def test_the_whole_command_keeps_every_bound(rollback: str, assembly, tmp_path: 
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("line", ["Deploy", "Approve the first", "Approve the slow", "alarm Latency rings"])
-def test_a_rollout_interrupted_at_any_point_leaves_nothing(line: str, assembly, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "stage", "number"),
+    [
+        ("Deploy", "Deploy into the embedded cloud", signal.SIGINT),
+        ("Approve the first", "Approve the first version, without load", signal.SIGTERM),
+        ("Approve the slow", "Approve the slow model, under 20 requests a second", signal.SIGTERM),
+        ("alarm Latency rings", "Approve the slow model, under 20 requests a second", signal.SIGINT),
+    ],
+    ids=["deploy", "first", "slow", "alarm"],
+)
+def test_a_rollout_interrupted_at_any_point_says_so_and_leaves_nothing(
+    line: str, stage: str, number: signal.Signals, assembly, tmp_path: Path
+) -> None:
     arguments = ["--app", str(assembly("sandbox").path), "--out", str(tmp_path)]
     with subprocess.Popen(
-        [sys.executable, "-m", "local.rollout", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "local.rollout", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         while line not in (printed := process.stdout.readline()):
             assert printed
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    said = f"stopped during: {stage}. Nothing is left running; start again at any time."
+    assert printed.splitlines()[-1] == said
+    assert errors == ""
     assert processes_that_know(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
