@@ -122,13 +122,18 @@ def _deploy(stage: Stage, version: models.Version, watch: Watch, progress: Progr
     stage.approve(package)
     told = ""
 
-    def result() -> registry.Version | None:
+    def last() -> State:
+        """The last look; what is new in it is said."""
         nonlocal told
         told = _tell(watch.states[-1], told, progress)
+        return watch.states[-1]
+
+    def result() -> registry.Version | None:
+        last()
         return stage.result(package)
 
     found = _until(result, f"the result of {package}")
-    serving = _until(lambda: _quiet(stage, watch.states[-1]), f"{stage.stack} and its alarms to be quiet")
+    serving = _until(lambda: _quiet(stage, last()), f"{stage.stack} and its alarms to be quiet")
     time.sleep(_QUIET_SECONDS)
     expected, alarm = EXPECTED[version.name]
     return Deployment(

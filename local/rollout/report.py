@@ -68,8 +68,9 @@ def summary(report: Mapping[str, Any], endings: Sequence[tuple[str, str]]) -> st
     """The lines at the end, for the person at the terminal."""
     lines = [f"{report['answered']:,} of {report['sent']:,} requests answered"]
     for deployment, (result, how) in zip(report["deployments"], endings, strict=True):
-        bad = f"bad answers: {deployment['bad_answers']} of {deployment['sent']}"
-        lines.append(f"  {deployment['name']:<8} {result} {how}; {bad}")
+        good = result == registry.IN_SERVICE  # late answers of a version that stays are the machine's
+        bad = "" if good else f"; bad answers: {deployment['bad_answers']} of {deployment['sent']}"
+        lines.append(f"  {deployment['name']:<8} {result} {how}{bad}")
     return "\n" + "\n".join(lines)
 
 

@@ -214,6 +214,16 @@ def test_titles_say_the_ending() -> None:
     )
 
 
+def test_the_summary_counts_the_bad_answers_of_a_version_that_was_taken_back() -> None:
+    late = timeline(good=True, seconds=1.5)
+    good, bad = (
+        report.summary(reported(made), [report.ending(one) for one in report.played(made, SETTING)])
+        for made in (late, FAILING)
+    )
+    assert good.splitlines()[-1].strip() == "good     in service by canary, 0 of 120 requests failed"
+    assert bad.endswith("after its first bad answer; bad answers: 20 of 120")
+
+
 def test_what_the_load_wrote_is_read_in_its_order() -> None:
     rows = [json.dumps(dataclasses.asdict(it)) for it in GOOD.requests]
     found, scheduled = requests([*reversed(rows), '{"scheduled": 130}'])
