@@ -53,12 +53,14 @@ def _run(options: argparse.Namespace, progress: Progress) -> int:
         with workplace(out, "rollout") as work:
             for name in WRITTEN:  # an interrupted run leaves none that looks like its own
                 (out / name).unlink(missing_ok=True)
+            progress.total = play.STEPS + 1
             timeline, setting = play.run(options, work, progress)
-            timeline.write(out / TIMELINE)
-            each = report.played(timeline, setting)
-            figure.write(each, out)
-            figures = report.report(timeline, setting, rate=options.rate, rollback=options.rollback)
-            (out / REPORT).write_text(json.dumps(figures, indent=1) + "\n")
+            with progress.during("Draw and judge"):
+                timeline.write(out / TIMELINE)
+                each = report.played(timeline, setting)
+                figure.write(each, out)
+                figures = report.report(timeline, setting, rate=options.rate, rollback=options.rollback)
+                (out / REPORT).write_text(json.dumps(figures, indent=1) + "\n")
     except play.FAILURES as error:
         print(f"\nfailed during: {progress.stage}\n{error}", file=sys.stderr)
         return 1

@@ -83,8 +83,10 @@ def running(place: Place, endpoint: str, rate: float, body: Path, out: Path) -> 
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True) as process:
         try:
             yield
+            process.communicate()
         except BaseException:
             process.kill()
+            process.wait()
             raise
 
 

@@ -17,7 +17,7 @@ from local.demo import synthesis
 from local.demo.progress import Progress
 from local.rollout import load, models, timeline
 from local.rollout.played import Setting
-from local.rollout.stage import Stage
+from local.rollout.stage import ERRORS, LATENCY, Stage
 from local.rollout.timeline import Deployment, State, Timeline
 from local.rollout.watch import Watch
 from stacks import config as configuration
@@ -25,10 +25,15 @@ from stacks.rollout_config import shares
 from tools.assembly import Assembly, context
 
 STAGE = "sandbox"
-# Who is deployed, and how that is to end.
+# Who is deployed, how that is to end, and by which alarm.
 GOOD, SLOW, FAILING = "good", "slow", "failing"
 ALL = (GOOD, SLOW, FAILING)
-EXPECTED = {GOOD: registry.IN_SERVICE, SLOW: registry.ROLLED_BACK, FAILING: registry.ROLLED_BACK}
+STEPS = 4 + len(ALL)  # of `run`, as a person sees them
+EXPECTED = {
+    GOOD: (registry.IN_SERVICE, ""),
+    SLOW: (registry.ROLLED_BACK, LATENCY),
+    FAILING: (registry.ROLLED_BACK, ERRORS),
+}
 _SLOWER = 1.5  # times the alarm's threshold: far from noise
 _SECONDS_TO_END = 240.0
 _QUIET_SECONDS = 2.0  # before an approval and after its end: how it was, and that it stays so
@@ -56,7 +61,6 @@ def run(options: Namespace, work: Path, progress: Progress) -> tuple[Timeline, S
         raise RolloutError(
             f"--app = {options.app}: holds no manifest.json. Name a folder that `cdk synth` wrote."
         )
-    progress.total = 4 + len(ALL)
     with progress.during("Synthesize the templates"):
         assembly = (
             Assembly(STAGE, options.app) if options.app else synthesis.synthesize(STAGE, work / "cdk.out")
@@ -112,24 +116,31 @@ def play(
 
 def _deploy(stage: Stage, version: models.Version, watch: Watch, progress: Progress) -> Deployment:
     """One deployment, from the approval until the result is told and all is quiet."""
-    config, repaired = watch.states[-1].config, stage.repairs()
+    config, repaired, before = watch.states[-1].config, stage.repairs(), _version(stage.serving())
     package = stage.register(version)
     approved = time.time()
     stage.approve(package)
     told = ""
 
-    def result() -> registry.Version | None:
+    def last() -> State:
+        """The last look; what is new in it is said."""
         nonlocal told
         told = _tell(watch.states[-1], told, progress)
+        return watch.states[-1]
+
+    def result() -> registry.Version | None:
+        last()
         return stage.result(package)
 
     found = _until(result, f"the result of {package}")
-    serving = _until(lambda: _quiet(stage, watch.states[-1]), f"{stage.stack} and its alarms to be quiet")
+    serving = _until(lambda: _quiet(stage, last()), f"{stage.stack} and its alarms to be quiet")
     time.sleep(_QUIET_SECONDS)
+    expected, alarm = EXPECTED[version.name]
     return Deployment(
         name=version.name,
         version=found.number,
-        expected=EXPECTED[version.name],
+        expected=expected,
+        alarm=alarm,
         approved=approved,
         ended=time.time(),
         config=config,
@@ -137,7 +148,14 @@ def _deploy(stage: Stage, version: models.Version, watch: Watch, progress: Progr
         reason=found.reason,
         stack=serving.status,
         repairs=stage.repairs() - repaired,
+        before=before,
+        after=_version(serving),
     )
+
+
+def _version(serving: serving_stack.ServingStack) -> int:
+    """The number of the version that the stack serves."""
+    return int(serving.model_package.rsplit("/", 1)[-1])
 
 
 def _quiet(stage: Stage, state: State) -> serving_stack.ServingStack | None:

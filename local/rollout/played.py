@@ -1,21 +1,25 @@
-"""One deployment and the requests and looks of its time: what happened when, and what must hold. Pure.
+"""One deployment and the requests and looks of its time: what happened when. Pure.
 
-Seconds are AWS's in figures, ours in moments; the factor lies between them.
+Moments are ours, as in the timeline; `aws_seconds` is how much longer it is on AWS.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from lambdas import registry
-from local.rollout.timeline import NO_ANSWER, Deployment, Request, State, Timeline
+from local.rollout.timeline import Deployment, Request, State, Timeline
 
-_DEVIATIONS = 3  # of the binomial distribution: the router draws each request's fleet
+# Who answers; by whether the new version was seen to.
+BEFORE, NEW = "the version before", "the new version"
+_WHO = {
+    frozenset[bool](): "nobody",
+    frozenset({False}): BEFORE,
+    frozenset({True}): NEW,
+    frozenset({False, True}): "both",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,21 +29,6 @@ class Setting:
     factor: float
     canary: float
     threshold: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """Something that must hold: `value` is at most `limit`, or equal to it."""
-
-    what: str
-    value: float | str
-    limit: float | str
-    equal: bool = False
-
-    @property
-    def holds(self) -> bool:
-        """Whether it does."""
-        return self.value == self.limit if self.equal else self.value <= self.limit  # type: ignore[operator]
 
 
 class Played:
@@ -58,12 +47,17 @@ class Played:
         """Whether it is to end in service."""
         return self.deployment.expected == registry.IN_SERVICE
 
+    @property
+    def failed(self) -> list[Request]:
+        """The requests without a prediction."""
+        return [it for it in self.requests if it.error]
+
     def of_new(self, request: Request) -> bool:
         """Whether the new version answered: the question is always the same, and the old one's answer is known."""
         return bool(request.error) or [request.answer] != self._before
 
     def bad(self, request: Request) -> bool:
-        """Failed, or the new version's and slower than the latency alarm allows; the old one's pace is the machine's."""
+        """Failed, or the new version's and slower than the alarm allows; the old one's pace is the machine's."""
         return bool(request.error) or (self.of_new(request) and request.seconds > self.setting.threshold)
 
     def share(self, state: State) -> float:
@@ -89,13 +83,16 @@ class Played:
         return _first(self.states, lambda it: it.at < back and self.share(it) == 1)
 
     @property
-    def alarm(self) -> tuple[float, str] | None:
-        """The first alarm, and when it was seen."""
+    def rang(self) -> dict[str, float]:
+        """When each alarm that rang was first seen to, the first one first."""
+        # After a rollback they judge the version before.
+        back = math.inf if self.back_at is None else self.back_at
+        found: dict[str, float] = {}
         for state in self.states:
-            for name, value in state.alarms.items():
-                if value == "ALARM":
-                    return state.at, name
-        return None
+            for name, value in sorted(state.alarms.items()):
+                if value == "ALARM" and state.at <= back:
+                    found.setdefault(name, state.at)
+        return found
 
     @property
     def back_at(self) -> float | None:
@@ -112,6 +109,12 @@ class Played:
         return _first(self.states, lambda it: it.at > began and it.status == "InService")
 
     @property
+    def answering(self) -> str:
+        """Who answers once the endpoint is in service again."""
+        settled = self._after(self.settled_at)
+        return _WHO[frozenset(self.of_new(it) for it in self.requests if it.due >= settled and not it.error)]
+
+    @property
     def repair_at(self) -> float | None:
         """When the endpoint was first seen to be deployed again, after the new fleet's end."""
         settled = self.settled_at
@@ -121,104 +124,34 @@ class Played:
 
     @property
     def first_bad_at(self) -> float | None:
-        """When the first bad answer arrived."""
-        return min((it.done for it in self.requests if self.bad(it)), default=None)
+        """When a bad version's first bad answer arrived: a good one may be late now and then."""
+        return None if self.good else min((it.done for it in self.requests if self.bad(it)), default=None)
+
+    @property
+    def rolled_back_at(self) -> float | None:
+        """When a bad version's fleet was first seen to be gone."""
+        return None if self.good else self.settled_at
 
     @property
     def exposed(self) -> list[Request]:
         """The requests of which a part went to the new fleet: from before it was seen with traffic to after its end."""
-        began, back = self.canary_at, self.back_at
+        began, until = self.canary_at, self._after(self.back_at)
         if began is None:
             return []
-        # A look tells how it was at some moment after `at`, so the edges are one look further out on both sides.
         since = max((it.at for it in self.states if it.at < began), default=began)
-        after = None if back is None else _first(self.states, lambda it: it.at > back)
-        until = math.inf if after is None else after
         return [it for it in self.requests if since <= it.due < until]
 
-    def bounds(self, repairs: int) -> list[Bound]:
-        """What must hold of it; `repairs` is how often the check has to put a rolled back one right."""
-        name, deployment = self.deployment.name, self.deployment
-        failed = [it for it in self.requests if it.error]
-        found = [Bound(f"{name}: how it ended", deployment.result, deployment.expected, equal=True)]
-        repaired = 0 if self.good else repairs
-        found += [
-            Bound(f"{name}: repairs by the check after the rollout", deployment.repairs, repaired, equal=True)
-        ]
-        if self.good:
-            return [*found, Bound(f"{name}: failed requests", len(failed), 0)]
-        exposed = self.exposed
-        numbers = {it.number for it in exposed}
-        bad = [it for it in self.requests if self.bad(it)]
-        inside = sum(it.number in numbers for it in bad)
-        share = f"the canary's share, {self.setting.canary:.0%} of {len(exposed)}, and a margin"
-        return [
-            *found,
-            # Else the next two would hold of a rollout that nobody noticed.
-            Bound(f"{name}: a bad answer was seen", bool(bad), True, equal=True),
-            Bound(f"{name}: bad answers until the rollback ({share})", inside, self._most(len(exposed))),
-            Bound(f"{name}: bad answers at any other time", len(bad) - inside, 0),
-            Bound(f"{name}: the rollback was seen", self.back_at is not None, True, equal=True),
-        ]
-
-    def figures(self) -> dict[str, Any]:
-        """The report's part on it."""
-        deployment, alarm = self.deployment, self.alarm
-        before = _seconds(it for it in self.requests if not it.error and not self.of_new(it))
-        new = _seconds(it for it in self.requests if not it.error and self.of_new(it))
-        return {
-            "name": deployment.name,
-            "version": deployment.version,
-            "ending": deployment.result,
-            "reason": deployment.reason,
-            "stack": deployment.stack,
-            "repairs": deployment.repairs,
-            "sent": len(self.requests),
-            "answered": sum(it.error != NO_ANSWER for it in self.requests),
-            "failed": sum(bool(it.error) for it in self.requests),
-            "failed_by_kind": dict(Counter(it.error for it in self.requests if it.error)),
-            "bad_answers": sum(map(self.bad, self.requests)),
-            "canary_share": self.setting.canary,
-            "sent_while_exposed": len(self.exposed),
-            "alarm": alarm[1] if alarm else None,
-            "aws_seconds": {
-                "approval_to_canary": self._between(deployment.approved, self.canary_at),
-                "canary_to_full": self._between(self.canary_at, self.full_at),
-                "first_bad_answer_to_alarm": self._between(self._first_bad(), alarm[0] if alarm else None),
-                "first_bad_answer_to_traffic_back": self._between(self._first_bad(), self.back_at),
-                "first_bad_answer_to_full_rollback": self._between(self._first_bad(), self._rolled_back()),
-                "approval_to_end": self._between(deployment.approved, deployment.ended),
-            },
-            "milliseconds": {"old_version": _quantiles(before), "new_version": _quantiles(new)},
-        }
-
-    def _first_bad(self) -> float | None:
-        return None if self.good else self.first_bad_at
-
-    def _rolled_back(self) -> float | None:
-        return None if self.good else self.settled_at
-
-    def _most(self, requests: int) -> float:
-        """The most that may go to the canary of so many requests."""
-        share = self.setting.canary
-        return math.floor(share * requests + _DEVIATIONS * math.sqrt(requests * share * (1 - share)))
-
-    def _between(self, began: float | None, ended: float | None) -> float | None:
+    def aws_seconds(self, began: float | None, ended: float | None) -> float | None:
+        """From one moment to another on AWS; None if one of them never came."""
         if began is None or ended is None:
             return None
         return round((ended - began) * self.setting.factor, 1)
 
+    def _after(self, at: float | None) -> float:
+        """The look after that at `at`, or never: a look tells how it was at some moment between the two."""
+        found = None if at is None else _first(self.states, lambda it: it.at > at)
+        return math.inf if found is None else found
+
 
 def _first(states: Iterable[State], holds: Callable[[State], bool]) -> float | None:
     return next((state.at for state in states if holds(state)), None)
-
-
-def _seconds(requests: Iterable[Request]) -> list[float]:
-    return sorted(request.seconds for request in requests)
-
-
-def _quantiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    if not seconds:
-        return None
-    p99 = seconds[min(len(seconds) - 1, math.ceil(0.99 * len(seconds)) - 1)]
-    return {"p50": round(1000 * statistics.median(seconds), 1), "p99": round(1000 * p99, 1)}

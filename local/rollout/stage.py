@@ -9,7 +9,9 @@ from local.demo.account import Account
 from local.rollout import models
 
 # The image is not pulled here; the serving stack names the same repository.
-_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.0-5"
+IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:3.2-0"
+# The rollback alarms, as the picture calls them.
+ALARMS = ERRORS, LATENCY, QUALITY = "Errors", "Latency", "Quality"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +28,15 @@ class Stage:
     def of(cls, account: Account, prefix: str) -> Stage:
         """Look it up in the stacks of this prefix."""
         ids = _physical(account, f"{prefix}-serving", "AWS::CloudWatch::Alarm")
-        short = {
-            physical: next(name for name in ("Errors", "Latency", "Quality") if name in logical)
+        alarms = {
+            physical: name
             for logical, physical in ids.items()
+            for name in ALARMS
+            if logical.startswith(f"Alarms{name}")
         }
         buckets = _physical(account, f"{prefix}-foundation", "AWS::S3::Bucket")
         (artifacts,) = [name for logical, name in buckets.items() if logical.startswith("Artifacts")]
-        return cls(
-            account, prefix, account.output(f"{prefix}-serving", "EndpointName"), artifacts, dict(short)
-        )
+        return cls(account, prefix, account.output(f"{prefix}-serving", "EndpointName"), artifacts, alarms)
 
     @property
     def stack(self) -> str:
@@ -46,7 +48,7 @@ class Stage:
         key = f"pipeline/Train/{version.name}/model.tar.gz"
         self.account.client("s3").upload_file(str(version.archive), self.bucket, key)
         container = {
-            "Image": _IMAGE,
+            "Image": IMAGE,
             "ModelDataUrl": f"s3://{self.bucket}/{key}",
             "Environment": dict(version.environment),
         }

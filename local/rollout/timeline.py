@@ -37,7 +37,8 @@ class Request:
 class State:
     """One look: the endpoint's status and configuration, what its new fleet does and its share, and the alarms.
 
-    `active` is the share of the new fleet's instances that take traffic, None while no deployment is under way.
+    `active` is the share of the new fleet's instances that take traffic, None while no deployment is under way. An
+    alarm is in `ALARM` if it rings, or rang since the look before.
     """
 
     at: float
@@ -52,13 +53,15 @@ class State:
 class Deployment:
     """One approval, from its moment to when all is quiet again, and what the project itself said of it.
 
-    `config` is the endpoint configuration that served before, `expected` and `result` are words of the registry,
-    `stack` is the Serving stack's status at the end, `repairs` how often the check after the rollout put it right.
+    `expected` and `result` are words of the registry, `alarm` is the one that is to ring, or empty. `config` is the
+    endpoint configuration that served before, `stack` the Serving stack's status at the end, `repairs` how often the
+    check after the rollout put it right, `before` and `after` the numbers of the versions that it served.
     """
 
     name: str
     version: int
     expected: str
+    alarm: str
     approved: float
     ended: float
     config: str
@@ -66,6 +69,8 @@ class Deployment:
     reason: str
     stack: str
     repairs: int
+    before: int
+    after: int
 
 
 @dataclasses.dataclass(frozen=True)

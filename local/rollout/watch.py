@@ -23,10 +23,12 @@ class Watch:
         self.states: list[State] = []
         self._sagemaker, self._cloudwatch = account.client("sagemaker"), account.client("cloudwatch")
         self._endpoint, self._alarms = endpoint, alarms
+        self._known: set[tuple[str, Any]] = set()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
 
     def __enter__(self) -> Self:
+        self._rang()
         self.look()
         self._thread.start()
         return self
@@ -42,11 +44,26 @@ class Watch:
         at = time.time()
         described = self._sagemaker.describe_endpoint(EndpointName=self._endpoint)
         found = self._cloudwatch.describe_alarms(AlarmNames=list(self._alarms))["MetricAlarms"]
-        states = {self._alarms[alarm["AlarmName"]]: alarm["StateValue"] for alarm in found}
+        rang = self._rang()
+        states = {
+            self._alarms[alarm["AlarmName"]]: "ALARM" if alarm["AlarmName"] in rang else alarm["StateValue"]
+            for alarm in found
+        }
         doing, active = _pending(described)
         self.states.append(
             State(at, described["EndpointStatus"], described["EndpointConfigName"], doing, active, states)
         )
+
+    def _rang(self) -> set[str]:
+        """The alarms that went off since the last look: a short one may be over again."""
+        history = self._cloudwatch.describe_alarm_history(HistoryItemType="StateUpdate", MaxRecords=100)
+        every = {
+            (item["AlarmName"], item["Timestamp"])
+            for item in history["AlarmHistoryItems"]
+            if item["HistorySummary"].endswith("to ALARM")
+        }
+        new, self._known = every - self._known, every
+        return {name for name, _ in new}
 
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_SECONDS):

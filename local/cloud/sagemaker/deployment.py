@@ -133,7 +133,7 @@ class Deployment:
                 rang.append(name)
         if not rang:
             return None
-        return Alarmed(f"Rollback alarm(s) [{', '.join(rang)}] went off: the endpoint was rolled back.")
+        return Alarmed(f"Rollback alarm {' and '.join(rang)} went off: the endpoint was rolled back.")
 
     def _loss(self) -> Failed | None:
         """An instance that ended is started again; one that cannot be is no instance to go on with."""

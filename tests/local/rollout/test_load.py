@@ -1,13 +1,16 @@
 """The load is an open loop: it asks at its rate while nothing is answered, and writes down every answer."""
 
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from local.cloud import place as cloud
 from local.rollout import load
 from local.rollout.timeline import NO_ANSWER, requests
+from tests.local.demo.test_demo import processes_that_know
 
 AT_ONCE = 5
 
@@ -48,6 +51,28 @@ class Place:
 
     def invoke_endpoint(self, **_: object) -> None:
         raise self._error
+
+
+def test_an_interruption_while_the_last_answers_are_awaited_ends_the_load(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """A slow model still owes answers then, and its cloud is about to end."""
+    awaiting = tmp_path / "awaiting"
+    awaiting.write_text(
+        f"#!{sys.executable}\n"
+        "import os, signal, sys\n"
+        "sys.stdin.read()\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "signal.pause()\n"
+    )
+    awaiting.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(awaiting))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        load.running(cloud.Place(tmp_path), "endpoint", 1, tmp_path / "body", tmp_path / "rows"),
+    ):
+        pass
+    assert processes_that_know(tmp_path) == []
 
 
 REFUSED = ClientError({"Error": {"Code": "ModelError", "Message": "no"}}, "InvokeEndpoint")

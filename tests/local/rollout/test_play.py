@@ -17,9 +17,11 @@ from local.demo.progress import Progress
 from local.rollout import __main__ as command
 from local.rollout import figure, models, play, report
 from local.rollout.played import Setting
-from local.rollout.stage import Stage
+from local.rollout.stage import IMAGE, Stage
 from local.rollout.timeline import Timeline
 from stacks import config as configuration
+from stacks.foundation.model_role import IMAGE_REPOSITORY
+from stacks.training.image import TAG
 from tests.local.demo.test_demo import processes_that_know
 from tests.pipeline.conftest import run_train
 from tools.assembly import ROOT, Assembly, context
@@ -77,6 +79,9 @@ def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bo
     assert (good["ending"], good["failed"]) == ("in service", 0)
     assert (failing["ending"], failing["stack"]) == ("rolled back", "UPDATE_ROLLBACK_COMPLETE")
     assert failing["failed_by_kind"].keys() == {"ModelError"}
+    assert (good["alarms"], failing["alarms"]) == ([], ["Errors"])
+    assert [(it["version_before"], it["version_after"]) for it in (good, failing)] == [(1, 2), (2, 2)]
+    assert failing["reason"].startswith("Rollback alarm flights-sandbox-serving-AlarmsErrors")
     assert failing["aws_seconds"]["first_bad_answer_to_full_rollback"] > 0
     figure.write(report.played(played, setting), tmp_path)
 
@@ -87,6 +92,10 @@ def test_the_clients_own_count_agrees_with_the_stages(played: Timeline, setting:
     after = [good.of_new(it) for it in good.requests if it.due > good.full_at]
     assert {False} == set(before)
     assert {True} == set(after)
+
+
+def test_the_versions_are_registered_with_the_image_that_training_names() -> None:
+    assert IMAGE.endswith(f"/{IMAGE_REPOSITORY}:{TAG}")
 
 
 def run_here(*arguments: str) -> int:
@@ -165,17 +174,35 @@ def test_the_whole_command_keeps_every_bound(rollback: str, assembly, tmp_path: 
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("line", ["Deploy", "Approve the first", "Approve the slow", "alarm Latency rings"])
-def test_a_rollout_interrupted_at_any_point_leaves_nothing(line: str, assembly, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "stage", "number"),
+    [
+        ("Deploy", "Deploy into the embedded cloud", signal.SIGINT),
+        ("Approve the first", "Approve the first version, without load", signal.SIGTERM),
+        ("Approve the slow", "Approve the slow model, under 20 requests a second", signal.SIGTERM),
+        ("alarm Latency rings", "Approve the slow model, under 20 requests a second", signal.SIGINT),
+    ],
+    ids=["deploy", "first", "slow", "alarm"],
+)
+def test_a_rollout_interrupted_at_any_point_says_so_and_leaves_nothing(
+    line: str, stage: str, number: signal.Signals, assembly, tmp_path: Path
+) -> None:
     arguments = ["--app", str(assembly("sandbox").path), "--out", str(tmp_path)]
     with subprocess.Popen(
-        [sys.executable, "-m", "local.rollout", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "local.rollout", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         while line not in (printed := process.stdout.readline()):
             assert printed
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    said = f"stopped during: {stage}. Nothing is left running; start again at any time."
+    assert printed.splitlines()[-1] == said
+    assert errors == ""
     assert processes_that_know(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -76,12 +76,75 @@ def test_a_late_answer_of_the_new_version_after_the_rollback_breaks_a_bound() ->
         dataclasses.replace(it, done=it.due + 2, answer="new") if it.due == 10.0 else it
         for it in SLOW.requests
     ]
-    found = broken(dataclasses.replace(SLOW, requests=late))
-    assert found == ["failing: bad answers at any other time: 1, more than 0"]
+    assert broken(dataclasses.replace(SLOW, requests=late)) == [
+        "failing: who answers at its end: both, not the version before",
+        "failing: bad answers at any other time: 1, more than 0",
+    ]
 
 
 def test_another_ending_than_the_expected_one_breaks_a_bound() -> None:
     assert broken(but(GOOD, result="rolled back")) == ["good: how it ended: rolled back, not in service"]
+
+
+@pytest.mark.parametrize(
+    ("made", "rings", "told"),
+    [
+        (FAILING, "Latency", "failing: alarms that rang: Latency, not Errors"),
+        (FAILING, None, "failing: alarms that rang: none, not Errors"),
+        (GOOD, "Quality", "good: alarms that rang: Quality, not none"),
+    ],
+)
+def test_another_alarm_than_the_expected_one_breaks_a_bound(
+    made: Timeline, rings: str | None, told: str
+) -> None:
+    quiet = [dataclasses.replace(it, alarms=dict.fromkeys(it.alarms, "OK")) for it in made.states]
+    states = [
+        dataclasses.replace(it, alarms=it.alarms | {rings: "ALARM"}) if rings and it.at == 7.5 else it
+        for it in quiet
+    ]
+    assert broken(dataclasses.replace(made, states=states)) == [told]
+
+
+@pytest.mark.parametrize(
+    ("moment", "told"), [(7.5, ["failing: alarms that rang: Errors, Latency, not Errors"]), (8.5, [])]
+)
+def test_an_alarm_beside_the_expected_one_breaks_a_bound_until_the_traffic_is_back(
+    moment: float, told: list[str]
+) -> None:
+    states = [
+        dataclasses.replace(it, alarms=it.alarms | {"Latency": "ALARM"}) if it.at == moment else it
+        for it in FAILING.states
+    ]
+    assert broken(dataclasses.replace(FAILING, states=states)) == told
+
+
+@pytest.mark.parametrize(
+    ("made", "after", "told"),
+    [
+        (GOOD, 1, "good: the version in service at its end: 1, not 2"),
+        (FAILING, 2, "failing: the version in service at its end: 2, not 1"),
+    ],
+)
+def test_another_version_in_service_at_the_end_breaks_a_bound(made: Timeline, after: int, told: str) -> None:
+    assert broken(but(made, after=after)) == [told]
+
+
+@pytest.mark.parametrize(
+    ("made", "answer", "told"),
+    [
+        (GOOD, "old", "good: who answers at its end: the version before, not the new version"),
+        (FAILING, "new", "failing: who answers at its end: the new version, not the version before"),
+    ],
+)
+def test_answers_of_another_version_at_the_end_break_a_bound(made: Timeline, answer: str, told: str) -> None:
+    requests = [dataclasses.replace(it, answer=answer) if it.due >= 9 else it for it in made.requests]
+    assert broken(dataclasses.replace(made, requests=requests)) == [told]
+
+
+def test_a_version_that_still_answers_now_and_then_at_the_end_breaks_a_bound() -> None:
+    requests = [dataclasses.replace(it, answer="new") if it.due == 11 else it for it in FAILING.requests]
+    found = broken(dataclasses.replace(FAILING, requests=requests))
+    assert found == ["failing: who answers at its end: both, not the version before"]
 
 
 def test_a_bad_version_whose_answers_nobody_can_tell_breaks_a_bound() -> None:
@@ -113,7 +176,7 @@ def test_a_repair_is_no_stage_of_the_version_that_was_rolled_back() -> None:
     made = but(dataclasses.replace(FAILING, states=states), repairs=1)
     (one,) = report.played(made, SETTING)
     assert (one.full_at, one.repair_at) == (None, 10.0)
-    assert report.ending(one).endswith("; the check repaired the stack")
+    assert report.ending(one)[1].endswith("; the check repaired the stack")
     assert broken(made, "silent") == []
 
 
@@ -144,11 +207,21 @@ def test_requests_are_counted_by_what_became_of_them() -> None:
 
 def test_titles_say_the_ending() -> None:
     (good,), (bad,) = (report.played(made, SETTING) for made in (GOOD, FAILING))
-    assert report.ending(good) == "in service by canary, 0 of 120 requests failed"
-    assert (
-        report.ending(bad)
-        == "rolled back by the Errors alarm 4.9\N{NO-BREAK SPACE}min after its first bad answer"
+    assert report.ending(good) == ("in service", "by canary, 0 of 120 requests failed")
+    assert report.ending(bad) == (
+        "rolled back",
+        "by the Errors alarm, 4.9\N{NO-BREAK SPACE}min after its first bad answer",
     )
+
+
+def test_the_summary_counts_the_bad_answers_of_a_version_that_was_taken_back() -> None:
+    late = timeline(good=True, seconds=1.5)
+    good, bad = (
+        report.summary(reported(made), [report.ending(one) for one in report.played(made, SETTING)])
+        for made in (late, FAILING)
+    )
+    assert good.splitlines()[-1].strip() == "good     in service by canary, 0 of 120 requests failed"
+    assert bad.endswith("after its first bad answer; bad answers: 20 of 120")
 
 
 def test_what_the_load_wrote_is_read_in_its_order() -> None:

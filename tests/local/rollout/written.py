@@ -46,6 +46,7 @@ def deployment(*, good: bool) -> Deployment:
         name="good" if good else "failing",
         version=2,
         expected="in service" if good else "rolled back",
+        alarm="" if good else "Errors",
         approved=0.0,
         ended=END,
         config="before",
@@ -53,6 +54,8 @@ def deployment(*, good: bool) -> Deployment:
         reason="for a reason",
         stack="UPDATE_COMPLETE" if good else "UPDATE_ROLLBACK_COMPLETE",
         repairs=0,
+        before=1,
+        after=2 if good else 1,
     )
 
 
