@@ -1,4 +1,4 @@
-"""How a benchmark shows what it measured: a table on standard output, the same figures in out/bench/<name>.json."""
+"""How a benchmark shows what it measured: a table on standard output, the same in out/bench/<name>.json and .md."""
 
 import json
 import os
@@ -24,6 +24,9 @@ def show(name: str, title: str, rows: Sequence[Row], *, note: str) -> None:
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "machine": platform.machine()}
     result = {"title": title, "note": note, "machine": machine, "rows": rows}
     (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    rules = ["---", *["---:"] * (len(header) - 1)]
+    lines = [f"| {' | '.join(line)} |" for line in (header, rules, *cells)]
+    (FOLDER / f"{name}.md").write_text("\n".join([*lines, "", note, ""]))
 
 
 def _text(value: str | float) -> str:

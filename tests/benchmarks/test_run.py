@@ -72,3 +72,7 @@ def test_a_result_is_printed_and_kept_with_the_same_figures(monkeypatch, tmp_pat
     kept = json.loads((tmp_path / "bench" / "sample.json").read_text())
     assert kept["rows"] == rows
     assert kept["machine"]["cores"] >= 1
+    assert (tmp_path / "bench" / "sample.md").read_text() == (
+        "| what | rows | seconds |\n| --- | ---: | ---: |\n| ours | 1,500 | 1.25 |\n| peer | 1,500 | 10.00 |\n\n"
+        "The peer is slower.\n"
+    )

@@ -149,6 +149,34 @@ def test_trees_without_a_split_are_refused_with_what_prevents_it() -> None:
     assert metadata["metrics"]["validation"]["auc"] > 0.99
 
 
+@pytest.mark.parametrize("objective", ["binary:logistic", "reg:squarederror"])
+def test_the_call_of_xgboosts_c_api_answers_as_its_python_function_does(objective: str) -> None:
+    x = normal(500, 5)
+    x[x > 1] = np.nan
+    booster = xgboost.train(
+        {"objective": objective, "seed": 0}, xgboost.DMatrix(x, np.nan_to_num(x[:, 0]) > 0), 20
+    )
+    predict = predictors.boosted(booster)
+    for matrix in (x, x[:1], x[:0], np.asfortranarray(x), x[::-2]):
+        expected = booster.inplace_predict(matrix, validate_features=False)
+        np.testing.assert_array_equal(predict(matrix), expected, strict=True)
+
+
+def test_a_prediction_stays_what_it_was_when_the_next_one_is_made() -> None:
+    x = normal(50, 2)
+    predict = predictors.boosted(xgboost.train({}, xgboost.DMatrix(x, x[:, 0]), 5))
+    first = predict(x)
+    before = first.copy()
+    assert not np.array_equal(predict(-x), before)
+    np.testing.assert_array_equal(first, before)
+
+
+def test_a_matrix_of_other_columns_than_the_trees_were_trained_on_is_refused() -> None:
+    predict = predictors.boosted(xgboost.train({}, xgboost.DMatrix(normal(50, 2), normal(50, 1)), 1))
+    with pytest.raises(xgboost.core.XGBoostError, match="Number of columns in data must equal"):
+        predict(normal(1, 3))
+
+
 @pytest.mark.parametrize("problem_type", ["classification", "regression"])
 def test_sgd_reaches_the_exact_linear_solution(problem_type: ProblemType) -> None:
     # Different scales, an offset and a rare category: what plain SGD stumbles over.
