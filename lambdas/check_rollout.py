@@ -23,10 +23,12 @@ from lambdas import clients, difference, registry, rollout_result, serving_stack
 from lambdas.completion import REPAIR, Completion
 from lambdas.difference import Difference, UnsettledError
 from lambdas.rollout_result import Result
-from lambdas.serving_stack import ServingStack, StackBusyError
+from lambdas.serving_stack import ResourceFailure, ServingStack, StackBusyError
 
 METRIC = "RolloutDifference"
 ENDPOINT_TYPE = "AWS::SageMaker::Endpoint"
+# What UpdateEndpoint says of an endpoint that is being scaled.
+IN_PROGRESS = "Cannot update in-progress endpoint"
 UNKNOWN = "CloudFormation gives no reason"
 
 logger = Logger()
@@ -62,7 +64,7 @@ def check(completion: Completion, to: Settings, aws: Aws) -> Difference | None:
         logger.info("the stack has been deleted since")
         return None
     if completion.package and completion.status != "UPDATE_COMPLETE":
-        _report_failure(completion, stack, to, aws)
+        _failed(completion, stack, to, aws)
     if stack.busy:
         logger.info("a newer update is running; its own end will be checked")
         return None
@@ -72,9 +74,7 @@ def check(completion: Completion, to: Settings, aws: Aws) -> Difference | None:
     found = _difference(stack, to.endpoint_name, aws)
     released = completion.status == "UPDATE_COMPLETE" and completion.package == stack.model_package
     if found is None:
-        if released:
-            _report(completion, registry.IN_SERVICE, "the endpoint runs it", stack.model_package, to, aws)
-        return _pass_on(completion, stack, to, aws)
+        return _arrived(completion, stack, to, aws, released=released)
     mends = found.of_versions and not completion.failed_repair
     if released:
         _report_released(completion, found, to, aws, mends=mends)
@@ -86,6 +86,20 @@ def check(completion: Completion, to: Settings, aws: Aws) -> Difference | None:
     else:
         _tell(found, found.remedy(), completion, to, aws)
     return found
+
+
+def _arrived(
+    completion: Completion, stack: ServingStack, to: Settings, aws: Aws, *, released: bool
+) -> Difference | None:
+    """The endpoint runs what the stack believes: report it once, and pass it on."""
+    version = registry.find(aws.sagemaker, stack.model_package) if released else None
+    if version and version.status == registry.REJECTED:
+        logger.info("withdrawn during its rollout: the function that releases says so, and what follows")
+        return None
+    if released:
+        reason = "it took over the endpoint"
+        _report(completion, registry.IN_SERVICE, reason, stack.model_package, to, aws)
+    return _pass_on(completion, stack, to, aws)
 
 
 def _difference(stack: ServingStack, endpoint_name: str, aws: Aws) -> Difference | None:
@@ -128,11 +142,8 @@ def _tell(found: Difference, reason: str, completion: Completion, to: Settings, 
 
 def _put_right(completion: Completion, found: Difference, to: Settings, aws: Aws) -> None:
     """Tell the stack to serve what is in service, once none of the alarms would roll that back, too."""
-    if found.endpoint and found.endpoint.alarms:
-        names = list(found.endpoint.alarms)
-        alarms = aws.cloudwatch.describe_alarms(AlarmNames=names, StateValue="ALARM")["MetricAlarms"]
-        if raised := [alarm["AlarmName"] for alarm in alarms]:
-            raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(raised)}")
+    if raised := difference.ringing(aws.cloudwatch, found.stack):
+        raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(raised)}")
     _serve(found.stack, found.package, token=f"{REPAIR}{completion.id}", to=to, aws=aws)
     logger.info("the stack is told to serve what is in service", extra={"model_package": found.package})
 
@@ -172,6 +183,9 @@ def _follow(
     if follower.busy:
         raise StackBusyError(f"{name} is in {follower.status}")
     if follower.updatable:
+        # An option that scales takes no update meanwhile; `UnsettledError` until it has.
+        if endpoint_name := follower.outputs.get(serving_stack.ENDPOINT_OUTPUT):
+            difference.look(aws.sagemaker, endpoint_name)
         _serve(follower, stack.model_package, token=f"follow-{completion.id}", to=to, aws=aws)
         logger.info("told to follow", extra={"stack": name, "model_package": stack.model_package})
     else:
@@ -180,15 +194,47 @@ def _follow(
     return None
 
 
-def _serve(stack: ServingStack, package: str, *, token: str, to: Settings, aws: Aws) -> None:
+def _serve(
+    stack: ServingStack, package: str, *, token: str, to: Settings, aws: Aws, guarded: bool = True
+) -> None:
     serving_stack.serve(
-        aws.cloudformation, stack, model_package=package, role=to.serving_update_role_arn, token=token
+        aws.cloudformation,
+        stack,
+        model_package=package,
+        role=to.serving_update_role_arn,
+        token=token,
+        guarded=guarded,
     )
 
 
-def _report_failure(completion: Completion, stack: ServingStack, to: Settings, aws: Aws) -> None:
-    """CloudFormation has undone the release, or could not: say why it failed in the first place."""
+def _failed(completion: Completion, stack: ServingStack, to: Settings, aws: Aws) -> None:
+    """Report why a release failed, or try it again if it was not tried at all."""
     failure = serving_stack.first_failure(aws.cloudformation, completion.stack_id, completion.token)
+    if failure and IN_PROGRESS in failure.reason and completion.status == "UPDATE_ROLLBACK_COMPLETE":
+        _try_again(completion, stack, to, aws)
+    else:
+        _report_failure(completion, failure, stack, to, aws)
+
+
+def _try_again(completion: Completion, stack: ServingStack, to: Settings, aws: Aws) -> None:
+    """The endpoint was being scaled when the release reached it: that is no failure of the version."""
+    version = registry.find(aws.sagemaker, completion.package or "")
+    serving = registry.find(aws.sagemaker, stack.model_package)
+    if stack.busy:
+        raise StackBusyError(f"{stack.name} is in {stack.status}")
+    difference.look(aws.sagemaker, to.endpoint_name)
+    if version and version.releasable and not registry.superseded(version, stack.model_package, serving):
+        raised = difference.ringing(aws.cloudwatch, stack)
+        if raised and not registry.withdrawn(stack.model_package, serving):
+            raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(raised)}")
+        token = serving_stack.release_token(version.number, completion.id)
+        _serve(stack, version.arn, token=token, to=to, aws=aws, guarded=not raised)
+
+
+def _report_failure(
+    completion: Completion, failure: ResourceFailure | None, stack: ServingStack, to: Settings, aws: Aws
+) -> None:
+    """CloudFormation has undone the release, or could not: say why it failed in the first place."""
     reason = (failure and failure.reason) or UNKNOWN
     word, running = registry.NOT_RELEASED, "" if stack.busy else stack.model_package
     # The endpoint's own update failed: SageMaker had begun, and took it back. What fails earlier never reached it.

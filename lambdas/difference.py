@@ -20,11 +20,10 @@ class UnsettledError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What runs: its configuration, the reason SageMaker gives for its last failure, and its rollback alarms."""
+    """What runs: its configuration, and the reason SageMaker gives for its last failure."""
 
     config: str
     reason: str
-    alarms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -93,9 +92,15 @@ def look(sagemaker: Any, name: str) -> Endpoint | None:
         raise
     if found["EndpointStatus"] in UNSETTLED:
         raise UnsettledError(f"endpoint {name} is {found['EndpointStatus']}")
-    rollback = found.get("LastDeploymentConfig", {}).get("AutoRollbackConfiguration", {})
-    alarms = tuple(alarm["AlarmName"] for alarm in rollback.get("Alarms", []))
-    return Endpoint(found["EndpointConfigName"], found.get("FailureReason", ""), alarms)
+    return Endpoint(found["EndpointConfigName"], found.get("FailureReason", ""))
+
+
+def ringing(cloudwatch: Any, stack: ServingStack) -> list[str]:
+    """The alarms of `stack` that are in ALARM: they watch the endpoint, and would take any update back at once."""
+    if not stack.rollback_alarms:
+        return []
+    found = cloudwatch.describe_alarms(AlarmNames=stack.rollback_alarms, StateValue="ALARM")
+    return [alarm["AlarmName"] for alarm in found["MetricAlarms"]]
 
 
 def model_package_of(sagemaker: Any, config: str) -> str | None:

@@ -13,6 +13,8 @@ APPROVED, REJECTED = "Approved", "Rejected"
 IN_SERVICE, WITHDRAWN = "in service", "withdrawn"
 ROLLED_BACK, NOT_RELEASED, STUCK = "rolled back", "not released", "stuck"
 FAILED = frozenset({ROLLED_BACK, NOT_RELEASED, STUCK})
+# Approved, and not tried yet: an alarm that would take it back rings already.
+WAITING = "waiting"
 # No version's result, and written beside none: the endpoint runs what its stack does not believe, and nobody mends it.
 DIFFERS = "differs"
 
@@ -66,6 +68,11 @@ def find(sagemaker: Any, arn: str) -> Version | None:
     written = found.get("CustomerMetadataProperties", {})
     result, at, reason = (written.get(key, "") for key in (RESULT_KEY, AT_KEY, REASON_KEY))
     return Version(arn, found["ModelApprovalStatus"], result, at, reason)
+
+
+def withdrawn(package: str, version: Version | None) -> bool:
+    """Whether `package`, which is `version` if there still is one, has been rejected or deleted; "" never was."""
+    return bool(package) and (version is None or version.status == REJECTED)
 
 
 def wanted(sagemaker: Any, group: str, *, named: Iterable[str] = ()) -> Version | None:

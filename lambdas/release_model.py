@@ -3,10 +3,15 @@
 Events may come twice, late or in the wrong order, and are also sent when somebody edits a description. So an event only
 says when to look. What should serve is the newest version that is approved and has not failed since; it takes the place
 of an older one, or of one that has been rejected or deleted, never of a newer one that nobody has rejected.
+
+An approval is tried once, so it waits for what would spoil the try: an update or scaling that runs, a stack that is to be put
+right, a rollback alarm that rings. The alarms watch the endpoint, so a bad version in service rings them, too, and would
+bring itself back: what takes the place of a withdrawn version is therefore released without them.
 """
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
@@ -14,9 +19,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes import SQSEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from lambdas import clients, registry, rollout_result, serving_stack, settings
+from lambdas import clients, difference, registry, rollout_result, serving_stack, settings
+from lambdas.difference import UnsettledError
 from lambdas.registry import Version
 from lambdas.rollout_result import Result
+from lambdas.serving_stack import ServingStack, StackBusyError
 
 CHANGE = "SageMaker Model Package State Change"
 # What `make release ARGS=--none` puts into the queue.
@@ -35,6 +42,7 @@ class Settings:
     """What is released where, with whose permissions, and under which source the results are told."""
 
     serving_stack_name: str
+    endpoint_name: str
     serving_update_role_arn: str
     model_package_group_name: str
     result_source: str
@@ -46,6 +54,7 @@ class Aws(NamedTuple):
     cloudformation: Any
     sagemaker: Any
     events: Any
+    cloudwatch: Any
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,10 @@ def irrelevant(trigger: Trigger, group: str) -> str | None:
 
 
 def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
-    """Release what should serve; return why nothing is released, or None. Raises `StackBusyError` during a rollout."""
+    """Release what should serve; return why nothing is released, or None.
+
+    Raises `StackBusyError` or `UnsettledError` while an update would be refused, or taken back for nothing.
+    """
     trigger = Trigger.parse(event)
     if reason := irrelevant(trigger, to.model_package_group_name):
         return reason
@@ -106,37 +118,75 @@ def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
         return reason
     if stack.busy:
         # What is in service is being decided right now.
-        raise serving_stack.StackBusyError(f"{stack.name} is in {stack.status}")
+        raise StackBusyError(f"{stack.name} is in {stack.status}")
     if trigger.kind == SERVE_NOTHING:
         _serve(stack, "", token=f"empty-{trigger.id}", to=to, aws=aws)
         return None
     package = registry.find(aws.sagemaker, trigger.package)
+    failed = serving_stack.last_failed_release(aws.cloudformation, stack)
+    _wait_for_its_result(package, failed)
     if package and trigger.status == registry.REJECTED:
         _end_failed_try(package, trigger, aws)
     serving = registry.find(aws.sagemaker, stack.model_package)
-    withdrawn = _withdrawn(stack, serving)
+    withdrawn = registry.withdrawn(stack.model_package, serving)
     # A rejection of what is approved now came late: perhaps after the approval's own event, which found a failed try.
     looks = withdrawn or bool(package and package.status == registry.APPROVED)
     named = [package.arn] if package else []
     wanted = registry.wanted(aws.sagemaker, to.model_package_group_name, named=named) if looks else None
+    _wait_for_its_result(wanted, failed)
     if trigger.kind != CHANGE:
         metrics.add_metric(name=METRIC, unit=MetricUnit.Count, value=int(withdrawn and not wanted))
     if not looks:
         return "not approved now, and what serves has not been withdrawn"
+    return _replace(stack, serving, wanted, trigger, to, aws)
+
+
+def _replace(
+    stack: ServingStack,
+    serving: Version | None,
+    wanted: Version | None,
+    trigger: Trigger,
+    to: Settings,
+    aws: Aws,
+) -> str | None:
+    """Release `wanted` in place of `serving`, unless it is superseded or has to wait."""
     reason = registry.superseded(wanted, stack.model_package, serving)
+    withdrawn = registry.withdrawn(stack.model_package, serving)
+    differs = difference.find(aws.sagemaker, stack, to.endpoint_name)
+    if reason and not withdrawn and differs and differs.of_versions:
+        # Compared with what the stack is told next, `wanted` may be the newer one.
+        raise UnsettledError(f"{stack.name} believes in another version than runs, and is put right first")
+    ringing = difference.ringing(aws.cloudwatch, stack) if wanted and not reason else []
+    if wanted and ringing and not withdrawn:
+        _tell_waiting(stack, wanted, ringing, trigger, to, aws)
+        raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(ringing)}")
     # Told first: once the update runs, another version serves, and nobody would look back.
-    _tell(stack, serving, wanted, trigger, to, aws)
-    if not reason and wanted:
+    _tell(stack, serving, wanted, ringing, trigger, to, aws)
+    if wanted and not reason:
         token = serving_stack.release_token(wanted.number, trigger.id)
-        _serve(stack, wanted.arn, token=token, to=to, aws=aws)
+        _serve(stack, wanted.arn, token=token, to=to, aws=aws, guarded=not ringing)
     return reason
 
 
+def _wait_for_its_result(version: Version | None, failed: tuple[int, datetime] | None) -> None:
+    """`UnsettledError` while the check has not written that the version's last try failed: it would be tried again."""
+    if version and failed and version.number == failed[0]:
+        # An end's event and CloudFormation's own record of it may differ by a moment.
+        ended = failed[1] - timedelta(seconds=5)
+        if not version.at or datetime.fromisoformat(version.at) < ended:
+            raise UnsettledError(f"what became of version {version.number} has not been written yet")
+
+
 def _serve(
-    stack: serving_stack.ServingStack, model_package: str, *, token: str, to: Settings, aws: Aws
+    stack: ServingStack, model_package: str, *, token: str, to: Settings, aws: Aws, guarded: bool = True
 ) -> None:
     serving_stack.serve(
-        aws.cloudformation, stack, model_package=model_package, role=to.serving_update_role_arn, token=token
+        aws.cloudformation,
+        stack,
+        model_package=model_package,
+        role=to.serving_update_role_arn,
+        token=token,
+        guarded=guarded,
     )
 
 
@@ -149,27 +199,37 @@ def _end_failed_try(version: Version, trigger: Trigger, aws: Aws) -> None:
         rollout_result.write(ended, sagemaker=aws.sagemaker)
 
 
-def _withdrawn(stack: serving_stack.ServingStack, serving: Version | None) -> bool:
-    """Whether what the stack serves has been rejected or deleted."""
-    return bool(stack.model_package) and (serving is None or serving.status == registry.REJECTED)
+def _tell_waiting(
+    stack: ServingStack, wanted: Version, ringing: list[str], trigger: Trigger, to: Settings, aws: Aws
+) -> None:
+    """Say once why an approved version is not released yet, and what a person can do about it."""
+    reason = (
+        f"{', '.join(ringing)} rings and would take it back. It is released when the alarm is quiet; if the version in "
+        "service is the cause: reject that one"
+    )
+    said = Result(wanted.arn, registry.WAITING, reason, stack.model_package, stack.status, trigger.time)
+    rollout_result.report(said, source=to.result_source, events=aws.events, sagemaker=aws.sagemaker)
 
 
 def _tell(
-    stack: serving_stack.ServingStack,
+    stack: ServingStack,
     serving: Version | None,
     wanted: Version | None,
+    ringing: list[str],
     trigger: Trigger,
     to: Settings,
     aws: Aws,
 ) -> None:
     """Say once that what serves was withdrawn, and what follows; or that it is approved again."""
     known = serving is not None and serving.result == registry.WITHDRAWN
-    if _withdrawn(stack, serving) == known:
+    if registry.withdrawn(stack.model_package, serving) == known:
         return
     if known:
         word, reason = registry.IN_SERVICE, "approved again, and in service all the time"
     elif serving or wanted:
         follows = f"version {wanted.number} takes its place" if wanted else NO_REPLACEMENT
+        if ringing:
+            follows += f", without rollback alarms: {', '.join(ringing)} rings already"
         word = registry.WITHDRAWN
         reason = f"{'rejected' if serving else 'deleted'} while in service: {follows}"
     else:
@@ -180,7 +240,7 @@ def _tell(
 
 
 def _report(
-    stack: serving_stack.ServingStack,
+    stack: ServingStack,
     serving: Version | None,
     word: str,
     reason: str,
@@ -203,9 +263,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     aws = Aws(*(clients.client(service) for service in Aws._fields))
     try:
         reason = release(json.loads(message.body), to, aws)
-    except serving_stack.StackBusyError as busy:
+    except (StackBusyError, UnsettledError) as wait:
         # Not an error of the function: the queue asks again, and keeps later approvals behind this one.
-        logger.info("a rollout is running, trying again later", extra={"reason": str(busy)})
+        logger.info("not the moment to release, trying again later", extra={"reason": str(wait)})
         metrics.add_metric(name="ReleasesPostponed", unit=MetricUnit.Count, value=1)
         return {"batchItemFailures": [{"itemIdentifier": message.message_id}]}
     logger.info("nothing to release" if reason else "rollout started", extra={"reason": reason})

@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 MODEL_PARAMETER = "ModelPackageArn"
-ENDPOINT_OUTPUT, CONFIG_OUTPUT = "EndpointName", "EndpointConfigName"
+# Whether alarms may take the next update of the endpoint back; only Serving has it.
+GUARD_PARAMETER, ON, OFF = "RollbackAlarms", "on", "off"
+ENDPOINT_OUTPUT, CONFIG_OUTPUT, ALARMS_OUTPUT = "EndpointName", "EndpointConfigName", "RollbackAlarmNames"
 # There is a name, and nothing that could be updated: a change set nobody ran, or a creation that failed.
 NEVER_CREATED = frozenset({"REVIEW_IN_PROGRESS", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED"})
 THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException"})
@@ -47,6 +50,11 @@ class ServingStack:
         """The model package the stack was last told to serve; empty before the first."""
         return self.parameters[MODEL_PARAMETER]
 
+    @property
+    def rollback_alarms(self) -> list[str]:
+        """The names of the alarms that would take a rollout back."""
+        return [name for name in self.outputs.get(ALARMS_OUTPUT, "").split(",") if name]
+
 
 @dataclass(frozen=True)
 class ResourceFailure:
@@ -71,24 +79,36 @@ def read(cloudformation: Any, name: str) -> ServingStack:
     )
 
 
-def serve(cloudformation: Any, stack: ServingStack, *, model_package: str, role: str, token: str) -> None:
+def serve(
+    cloudformation: Any,
+    stack: ServingStack,
+    *,
+    model_package: str,
+    role: str,
+    token: str,
+    guarded: bool = True,
+) -> None:
     """Tell the stack to serve `model_package`, changing nothing else; serving it already is success.
+
+    `guarded` says whether the stack's alarms may take it back: each call decides anew.
 
     Every other parameter is passed as `UsePreviousValue`, or it would fall back to its default. `role` does the update
     in place of the stack's own, which is an administrator. `token` makes a second call for the same event harmless,
     and comes back in the stack's events. Raises `StackBusyError` while another update runs.
     """
-    others = [
-        {"ParameterKey": key, "UsePreviousValue": True}
+    given = {MODEL_PARAMETER: model_package, GUARD_PARAMETER: ON if guarded else OFF}
+    parameters = [
+        {"ParameterKey": key, "ParameterValue": given[key]}
+        if key in given
+        else {"ParameterKey": key, "UsePreviousValue": True}
         for key in sorted(stack.parameters)
-        if key != MODEL_PARAMETER
     ]
     with _waits(stack.name):
         try:
             cloudformation.update_stack(
                 StackName=stack.name,
                 UsePreviousTemplate=True,
-                Parameters=[{"ParameterKey": MODEL_PARAMETER, "ParameterValue": model_package}, *others],
+                Parameters=parameters,
                 RoleARN=role,
                 ClientRequestToken=token,
             )
@@ -115,6 +135,16 @@ def first_failure(cloudformation: Any, stack_id: str, token: str) -> ResourceFai
                         event["ResourceType"], event["ResourceStatus"], event.get("ResourceStatusReason", "")
                     )
     return first
+
+
+def last_failed_release(cloudformation: Any, stack: ServingStack) -> tuple[int, datetime] | None:
+    """Which version the update was to release that CloudFormation has undone last, and when that ended; None if none."""
+    if stack.status != "UPDATE_ROLLBACK_COMPLETE":
+        return None
+    with _waits(stack.name):
+        newest = cloudformation.describe_stack_events(StackName=stack.name)["StackEvents"][0]
+    version = released_version(newest.get("ClientRequestToken", ""))
+    return (version, newest["Timestamp"]) if version else None
 
 
 def release_token(version: int, event_id: str) -> str:

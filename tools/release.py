@@ -152,7 +152,10 @@ def _queue(cloudformation: Any, config: Config) -> str:
 
 def _show(known: list[Version], in_service: str) -> None:
     for version in known:
-        became = f", {version.result} since {version.at}" if version.result else ""
+        word = version.result
+        if word == registry.IN_SERVICE and version.arn != in_service:
+            word = "served"
+        became = f", {word} since {version.at}" if word else ""
         print(f"  {version.arn} {version.status}{became}{' <- serves' if version.arn == in_service else ''}")
     if in_service not in {version.arn for version in known}:
         print(f"  {in_service or 'nothing'} serves{', and was deleted' if in_service else ''}")

@@ -39,6 +39,8 @@ class Approvals(Construct):
             ["*"],
             because="A list, which shows the names and states of versions and nothing of them.",
         )
+        release.may_read_events_of(config.stack_name("Serving"))
+        release.may_compare(config.stack_name("Serving"), endpoints=[config.endpoint_name])
         fields = "UpdatedModelPackageFields"
         self.events = OrderedEvents(
             self,

@@ -104,6 +104,22 @@ class ReleaseFunction(Construct):
         arn = self._arn(service, resource, name, arn_format)
         allow(self.role, [f"{service}:{action}"], [arn], because=because, conditions=conditions)
 
+    def may_compare(self, stack_name: str, *, endpoints: Sequence[str]) -> None:
+        """Let the function see what the endpoints run, and whether an alarm of the stack rings."""
+        for endpoint in endpoints:
+            self.may("sagemaker", "DescribeEndpoint", "endpoint", endpoint)
+        for kind, action in (("endpoint-config", "DescribeEndpointConfig"), ("model", "DescribeModel")):
+            named = "CloudFormation names them; the action only reads."
+            self.may("sagemaker", action, kind, "*", because=named)
+        self.may(
+            "cloudwatch",
+            "DescribeAlarms",
+            "alarm",
+            f"{stack_name}-*",
+            because="CloudFormation names the alarms; the action only reads.",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+
     def may_read_events_of(self, stack_name: str) -> None:
         """Let the function see why an update failed."""
         arn = f"{self.stack_prefix(stack_name)}*"

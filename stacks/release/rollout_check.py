@@ -41,19 +41,7 @@ class RolloutCheck(Construct):
             updates=[serving, *followers],
         )
         check.may_read_events_of(serving)
-        for endpoint in config.deployed_endpoints:
-            check.may("sagemaker", "DescribeEndpoint", "endpoint", endpoint)
-        for kind, action in (("endpoint-config", "DescribeEndpointConfig"), ("model", "DescribeModel")):
-            named = "CloudFormation names them; the action only reads."
-            check.may("sagemaker", action, kind, "*", because=named)
-        check.may(
-            "cloudwatch",
-            "DescribeAlarms",
-            "alarm",
-            f"{serving}-*",
-            because="CloudFormation names the alarms of Serving; the action only reads.",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
+        check.may_compare(serving, endpoints=config.deployed_endpoints)
         ended: list[Mapping[str, Any]] = [_ends([check.stack_prefix(serving)], ENDED)]
         if followers:
             ended.append(_ends([check.stack_prefix(name) for name in followers], FOLLOWED))

@@ -8,6 +8,7 @@ from stacks.config import Config
 from stacks.foundation.stack import Foundation
 from stacks.serving.alarms import RollbackAlarms
 from stacks.serving.endpoint_config import EndpointConfig
+from stacks.serving.guard_parameter import GuardParameter
 from stacks.serving.model_parameter import ModelParameter
 from stacks.serving.rollout import deployment_config
 from stacks.serving.served_model import ServedModel
@@ -30,6 +31,7 @@ class ModelEndpoint(Construct):
         fleet: cdk.CfnMapping,
         parameter: ModelParameter,
         alarms: RollbackAlarms,
+        guard: GuardParameter,
     ) -> None:
         super().__init__(scope, id)
         has_model = parameter.has_model
@@ -51,7 +53,9 @@ class ModelEndpoint(Construct):
             endpoint_name=config.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=deployment_config(
-                config.serving.rollout, [alarm.alarm_name for alarm in alarms.alarms]
+                config.serving.rollout,
+                [alarm.alarm_name for alarm in alarms.alarms],
+                guarded=guard.on,
             ),
             # Keeps the number of instances that autoscaling chose; weight and capture follow the new configuration.
             retain_all_variant_properties=True,

@@ -1,6 +1,6 @@
 """The one thing about Serving that is decided at run time: which model version it serves."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import aws_cdk as cdk
 from constructs import Construct
@@ -48,7 +48,18 @@ class ModelParameter(PackageParameter):
         return interface(self)
 
 
-def interface(*parameters: PackageParameter) -> dict[str, Any]:
+class Labelled(Protocol):
+    """A parameter with a label for the console."""
+
+    label: str
+
+    @property
+    def logical_id(self) -> str:
+        """Its name in the template."""
+        ...
+
+
+def interface(*parameters: Labelled) -> dict[str, Any]:
     """The metadata section that groups and labels parameters in the console."""
     group = {
         "Label": {"default": "Model"},

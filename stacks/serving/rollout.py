@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import aws_cdk as cdk
 from aws_cdk import aws_sagemaker as sagemaker
 
 from stacks.rollout_config import AllAtOnce, Canary, Linear, Rolling, Rollout, Size
@@ -11,19 +12,29 @@ _UNITS = {"PERCENT": "CAPACITY_PERCENT", "INSTANCES": "INSTANCE_COUNT"}
 
 
 def deployment_config(
-    rollout: Rollout, alarm_names: Sequence[str]
+    rollout: Rollout, alarm_names: Sequence[str], *, guarded: cdk.CfnCondition | None = None
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """The stage's way of shifting traffic; any of `alarm_names` (1 to 10) rolls it back.
+    """The stage's way of shifting traffic; any of `alarm_names` (1 to 10) rolls it back, while `guarded` holds.
 
     Blue/green starts the whole new fleet before traffic moves, so it needs twice the instances in the account's quota;
     rolling needs one batch more. Source: "DeploymentConfig" (SageMaker API Reference).
     """
-    alarms = [_Endpoint.AlarmProperty(alarm_name=name) for name in alarm_names]
     return _Endpoint.DeploymentConfigProperty(
         rolling_update_policy=_rolling(rollout) if isinstance(rollout, Rolling) else None,
         blue_green_update_policy=None if isinstance(rollout, Rolling) else _blue_green(rollout),
-        auto_rollback_configuration=_Endpoint.AutoRollbackConfigProperty(alarms=alarms),
+        auto_rollback_configuration=_rollback(alarm_names, guarded),
     )
+
+
+def _rollback(
+    alarm_names: Sequence[str], guarded: cdk.CfnCondition | None
+) -> sagemaker.CfnEndpoint.AutoRollbackConfigProperty | cdk.IResolvable:
+    if guarded is None:
+        alarms = [_Endpoint.AlarmProperty(alarm_name=name) for name in alarm_names]
+        return _Endpoint.AutoRollbackConfigProperty(alarms=alarms)
+    # A condition's branches are no L1 structs: CloudFormation's own names.
+    named = {"Alarms": [{"AlarmName": name} for name in alarm_names]}
+    return cdk.Fn.condition_if(guarded.logical_id, named, cdk.Aws.NO_VALUE)
 
 
 def _blue_green(

@@ -9,8 +9,9 @@ from stacks.foundation.stack import Foundation
 from stacks.serving.alarms import RollbackAlarms
 from stacks.serving.autoscaling import Autoscaling
 from stacks.serving.endpoint_config import VARIANT
+from stacks.serving.guard_parameter import GuardParameter
 from stacks.serving.model_endpoint import ModelEndpoint
-from stacks.serving.model_parameter import ModelParameter
+from stacks.serving.model_parameter import ModelParameter, interface
 
 
 class Serving(BaseStack):
@@ -26,9 +27,9 @@ class Serving(BaseStack):
             scope, id, config=config, description="The endpoint, its rollback alarms and scaling"
         )
         settings = config.serving
-        parameter = ModelParameter(self)
+        parameter, guard = ModelParameter(self), GuardParameter(self)
         self.template_options.template_format_version = "2010-09-09"
-        self.template_options.metadata = parameter.metadata
+        self.template_options.metadata = interface(parameter, guard)
         instances = {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count}
         # Not lazy: else CDK would look the values up itself, and the template would have no section Mappings.
         fleet = cdk.CfnMapping(self, "Fleet", mapping={config.stage: instances}, lazy=False)
@@ -50,6 +51,7 @@ class Serving(BaseStack):
             fleet=fleet,
             parameter=parameter,
             alarms=rollback,
+            guard=guard,
         )
         scaling = Autoscaling(
             self,
@@ -62,6 +64,12 @@ class Serving(BaseStack):
         # Only a variant that exists can be registered.
         scaling.node.add_dependency(serving.endpoint)
         cdk.CfnOutput(self, "EndpointName", value=self.endpoint_name, description="What to invoke")
+        cdk.CfnOutput(
+            self,
+            "RollbackAlarmNames",
+            value=cdk.Fn.join(",", [alarm.alarm_name for alarm in self.alarms]),
+            description="What takes a rollout back",
+        )
         cdk.CfnOutput(
             self,
             "EndpointConfigName",

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import re
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -30,7 +31,11 @@ ERRORS_ALARM = "flights-sandbox-serving-AlarmsErrors"
 # What a handler answers: the message is done with, or comes again later.
 DONE: dict[str, Any] = {"batchItemFailures": []}
 AGAIN: dict[str, Any] = {"batchItemFailures": [{"itemIdentifier": "m-1"}]}
-DEFAULTS = {"ModelPackageArn": "", "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version"}
+DEFAULTS = {
+    "ModelPackageArn": "",
+    "RollbackAlarms": "on",
+    "BootstrapVersion": "/cdk-bootstrap/hnb659fds/version",
+}
 
 
 def package(version: int, group: str = GROUP) -> str:
@@ -77,6 +82,7 @@ class World:
     believed: int | None = None
     running: int | None = None
     endpoint_status: str = "InService"
+    follower_endpoint_status: str = "InService"
     failure_reason: str = ""
     alarms: dict[str, str] = dataclasses.field(default_factory=lambda: {ERRORS_ALARM: "OK"})
     stack_events: list[dict[str, str]] = dataclasses.field(default_factory=list)  # oldest first
@@ -111,14 +117,14 @@ class World:
         """`cdk deploy` changes something else of Serving, such as the instance type, with the same version."""
         self.finish(rolled_back=rolled_back)
 
-    def fail(self, kind: str, status: str, reason: str) -> None:
+    def fail(self, kind: str, status: str, reason: str, *, time: str = ENDED_AT) -> None:
         """The rollout fails at a resource of type `kind`, and CloudFormation takes everything back."""
         token = self.updates[-1]["ClientRequestToken"]
         cancelled = ("AWS::CloudWatch::Alarm", "UPDATE_FAILED", "Resource update cancelled")
         ended = ("AWS::CloudFormation::Stack", "UPDATE_ROLLBACK_COMPLETE", "")
         for type_, ended_as, why in ((kind, status, reason), cancelled, ended):
             event = {"ResourceType": type_, "ResourceStatus": ended_as, "ResourceStatusReason": why}
-            self.stack_events.append(event | {"ClientRequestToken": token})
+            self.stack_events.append(event | {"ClientRequestToken": token, "Timestamp": time})
         self.parameters, self.status = self.before, "UPDATE_ROLLBACK_COMPLETE"
 
     def client(self, service: str) -> Any:
@@ -145,7 +151,7 @@ class World:
             return {"Stacks": [{"StackStatus": status, "Parameters": [follows], "Outputs": described}]}
         if name != STACK:
             raise failure("DescribeStacks", f"Stack with id {name} does not exist")
-        outputs = {"EndpointName": ENDPOINT}
+        outputs = {"EndpointName": ENDPOINT, "RollbackAlarmNames": ",".join(self.alarms)}
         if self.believed is not None:
             outputs["EndpointConfigName"] = f"EndpointConfig-{self.believed}"
         parameters = [{"ParameterKey": k, "ParameterValue": v} for k, v in self.parameters.items()]
@@ -157,7 +163,11 @@ class World:
         newest_first = self.stack_events[::-1]
         position = int(asked.get("NextToken", "0"))
         more = {"NextToken": str(position + 1)} if position + 1 < len(newest_first) else {}
-        return {"StackEvents": newest_first[position : position + 1], **more}
+        shown = [
+            event | {"Timestamp": datetime.fromisoformat(event["Timestamp"])}
+            for event in newest_first[position : position + 1]
+        ]
+        return {"StackEvents": shown, **more}
 
     def _UpdateStack(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         if asked["StackName"] in self.followers:
@@ -229,11 +239,10 @@ class World:
         running = self.running if asked["EndpointName"] == ENDPOINT else self.follower_configs[follower][1]
         if running is None:
             raise failure("DescribeEndpoint", "Could not find endpoint", "ValidationException")
-        alarms = [{"AlarmName": name} for name in self.alarms]
+        status = self.endpoint_status if asked["EndpointName"] == ENDPOINT else self.follower_endpoint_status
         return {
-            "EndpointStatus": self.endpoint_status,
+            "EndpointStatus": status,
             "EndpointConfigName": f"EndpointConfig-{running}",
-            "LastDeploymentConfig": {"AutoRollbackConfiguration": {"Alarms": alarms}},
             **({"FailureReason": self.failure_reason} if self.failure_reason else {}),
         }
 

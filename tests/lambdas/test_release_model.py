@@ -24,16 +24,19 @@ def test_the_first_approval_tells_the_stack_to_serve_the_model(world: World, con
     assert world.parameters["ModelPackageArn"] == package(1)
 
 
-def test_an_update_changes_one_parameter_and_passes_the_narrow_role(world: World, context: Context) -> None:
+def test_an_update_changes_the_version_alone_under_its_alarms_and_passes_the_narrow_role(
+    world: World, context: Context
+) -> None:
     approve(world.serving(1), 2)
     release_model.handler(message(approval_event(2)), context)
     (update,) = world.updates
     assert update["UsePreviousTemplate"] is True
     assert update["RoleARN"] == ROLE
     assert update["Parameters"] == [
-        {"ParameterKey": "ModelPackageArn", "ParameterValue": package(2)},
         {"ParameterKey": "BootstrapVersion", "UsePreviousValue": True},
         {"ParameterKey": "Kept", "UsePreviousValue": True},
+        {"ParameterKey": "ModelPackageArn", "ParameterValue": package(2)},
+        {"ParameterKey": "RollbackAlarms", "ParameterValue": "on"},
     ]
     assert "Capabilities" not in update, "there is no IAM in Serving to be capable of"
     assert world.parameters["Kept"] == "as it is"

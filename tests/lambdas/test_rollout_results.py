@@ -32,7 +32,7 @@ def test_a_rollout_that_arrived_is_told_and_written_beside_the_version(
             "package": package(2),
             "version": 2,
             "result": "in service",
-            "reason": "the endpoint runs it",
+            "reason": "it took over the endpoint",
             "running": package(2),
             "stack-status": "UPDATE_COMPLETE",
             "at": ENDED_AT,
@@ -42,7 +42,7 @@ def test_a_rollout_that_arrived_is_told_and_written_beside_the_version(
         package(2): {
             "rollout": "in service",
             "rollout-at": ENDED_AT,
-            "rollout-reason": "the endpoint runs it",
+            "rollout-reason": "it took over the endpoint",
         }
     }
 
@@ -92,7 +92,12 @@ def test_a_release_that_was_taken_back_is_told_with_the_first_failure(
     world: World, context: Context, kind: str, status: str, result: str
 ) -> None:
     world.stack_events = [
-        {"ResourceType": kind, "ResourceStatus": "UPDATE_FAILED", "ClientRequestToken": "release-2-before"}
+        {
+            "ResourceType": kind,
+            "ResourceStatus": "UPDATE_FAILED",
+            "ClientRequestToken": "release-2-before",
+            "Timestamp": APPROVED_AT,
+        }
     ]
     why = 'Could not find model data at s3://artifacts/model.tar.gz (404, "gone").'
     end = fails(world.serving(1), context, kind, status, why)

@@ -84,8 +84,13 @@ class Deployment:
             "Fn::Split": lambda given: resolve(given[1]).split(given[0]),
             "Fn::GetAZs": lambda _: [f"{REGION}{zone}" for zone in "abc"],
             "Fn::FindInMap": lambda given: template.json["Mappings"][given[0]][resolve(given[1])][given[2]],
+            "Fn::If": lambda given: resolve(given[1 if self._holds(template, given[0]) else 2]),
             "Fn::Sub": lambda given: self._substitute(template, given),
         }
+
+    def _holds(self, template: Template, condition: str) -> bool:
+        one, other = self._resolve(template, template.json["Conditions"][condition]["Fn::Equals"])
+        return bool(one == other)
 
     def _ref(self, template: Template, name: str) -> Any:
         if name in PSEUDO:

@@ -57,7 +57,7 @@ class Account(World):
     def wait(self, _seconds: float) -> None:
         self.waits += 1
         if self.queue:
-            to = release_model.Settings(STACK, ROLE, GROUP, SOURCE)
+            to = release_model.Settings(STACK, ENDPOINT, ROLE, GROUP, SOURCE)
             aws = release_model.Aws(*(self.client(name) for name in release_model.Aws._fields))
             release_model.release(self.queue.pop(0), to, aws)
         elif self.status == "UPDATE_IN_PROGRESS":
@@ -104,7 +104,7 @@ def test_after_serving_was_made_anew_the_newest_approved_version_is_restored(
     printed = capsys.readouterr().out
     assert f"{package(2)} Approved" in printed
     assert "nothing serves" in printed
-    assert f"Version 2: in service since {ENDED_AT}: the endpoint runs it" in printed
+    assert f"Version 2: in service since {ENDED_AT}: it took over the endpoint" in printed
 
 
 def test_a_release_that_fails_says_why_and_ends_with_an_error(

@@ -308,7 +308,7 @@ def test_a_later_approval_replaces_it_which_is_told_and_the_captures_are_there(
         Bucket=release.bucket, Prefix=f"datacapture/{release.endpoint}/AllTraffic/"
     )
     assert captured["KeyCount"] >= 1
-    assert release.became(package, "in service")["rollout-reason"] == "the endpoint runs it"
+    assert release.became(package, "in service")["rollout-reason"] == "it took over the endpoint"
     assert eventually(lambda: inbox.has("A model version is in service.", package), seconds=20), inbox.texts
 
 

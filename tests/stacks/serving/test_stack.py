@@ -50,7 +50,7 @@ def test_serving_shows_all_eight_sections(serving: Template) -> None:
     } <= set(serving.json)
     assert serving.json["AWSTemplateFormatVersion"] == "2010-09-09"
     groups = serving.json["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
-    assert [group["Parameters"] for group in groups] == [["ModelPackageArn"]]
+    assert [group["Parameters"] for group in groups] == [["ModelPackageArn", "RollbackAlarms"]]
 
 
 def test_serving_deploys_before_any_model_exists(serving: Template) -> None:
@@ -168,8 +168,19 @@ def test_the_endpoint_waits_for_its_alarms_and_is_rolled_back_by_them(serving: T
     alarms = sorted(serving.resources("AWS::CloudWatch::Alarm"))
     endpoint = serving.only("AWS::SageMaker::Endpoint")
     assert sorted(endpoint["DependsOn"]) == alarms
-    rollback = endpoint["Properties"]["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
-    assert sorted(alarm["AlarmName"]["Ref"] for alarm in rollback) == alarms
+    condition, rollback, without = endpoint["Properties"]["DeploymentConfig"]["AutoRollbackConfiguration"][
+        "Fn::If"
+    ]
+    assert sorted(alarm["AlarmName"]["Ref"] for alarm in rollback["Alarms"]) == alarms
+    assert without == {"Ref": "AWS::NoValue"}
+    assert serving.json["Conditions"][condition] == {"Fn::Equals": [{"Ref": "RollbackAlarms"}, "on"]}
+    assert serving.json["Parameters"]["RollbackAlarms"]["Default"] == "on"
+
+
+def test_the_stack_tells_which_alarms_would_take_a_rollout_back(serving: Template) -> None:
+    names = serving.json["Outputs"]["RollbackAlarmNames"]["Value"]["Fn::Join"]
+    assert names[0] == ","
+    assert sorted(name["Ref"] for name in names[1]) == sorted(serving.resources("AWS::CloudWatch::Alarm"))
 
 
 def test_an_update_keeps_the_autoscaled_count_and_nothing_else(serving: Template) -> None:
