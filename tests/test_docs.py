@@ -83,7 +83,7 @@ def test_every_command_exists(document):
 def unknown_aws_commands(text):
     """The CLI's commands that no API has, beside its own above one."""
     session = botocore.session.get_session()
-    for service, command in sorted(operations.commands(text) - {("s3", "ls")}):
+    for service, command in sorted(operations.commands(text) - {("s3", "cp"), ("s3", "ls")}):
         if service not in session.get_available_services():
             yield service, command
             continue
@@ -101,6 +101,56 @@ def test_every_aws_command_exists(document):
 def test_an_aws_command_that_does_not_exist_is_found():
     text = "`aws glue get-tables`, `aws sagemaker wait endpoint-in-service`, `aws glue get-chairs`, `aws glu get-jobs`"
     assert list(unknown_aws_commands(text)) == [("glu", "get-jobs"), ("glue", "get-chairs")]
+
+
+# A shell's words: what is set (`name=`, `name()`), what is used (`$name`), what is written (`> file`, a copy's last
+# word, the file of an answer) and what is read (`file://`, `fileb://`, a copy's first word).
+SET = re.compile(r"(?:^|[\s;])(\w+)(?:=|\(\))", re.MULTILINE)
+USED = re.compile(r"\$([a-z_]+)")
+WRITTEN = re.compile(r"> (\S+)")
+READ = re.compile(r"fileb?://([^\s\"]+)|s3 cp (?!s3://)(\S+)")
+
+
+def scripts(text):
+    """The shell blocks, without comments."""
+    bodies = (body for language, _, body in FENCE.findall(text) if language == "sh")
+    return [re.sub(r"(?m)(^|\s)#.*$", "", body) for body in bodies]
+
+
+def made_by_nobody(text, before=""):
+    """Each file that a command of `text` reads, and each variable, that no earlier line there or in `before` makes."""
+    made = set()
+    for line in "\n".join(scripts(before)).splitlines():
+        made |= {*SET.findall(line), *WRITTEN.findall(line)}
+    for line in "\n".join(scripts(text)).splitlines():
+        read = {*USED.findall(line), *("".join(found) for found in READ.findall(line))}
+        yield from sorted(read - made - set(SET.findall(line)))
+        made |= {*SET.findall(line), *WRITTEN.findall(line)}
+
+
+def test_what_a_command_reads_an_earlier_one_has_made():
+    readme, serving, cloud = (
+        (ROOT / name).read_text() for name in ("README.md", "docs/serving.md", "docs/embedded-cloud.md")
+    )
+    assert list(made_by_nobody(readme)) == []
+    assert list(made_by_nobody(serving, before=readme)) == []
+    assert list(made_by_nobody(cloud, before=readme + serving)) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "missing"),
+    [
+        ("aws x --body fileb://out/a.csv", ["out/a.csv"]),
+        ("aws x --body file://out/a.csv\npython -m tools.record > out/a.csv", ["out/a.csv"]),
+        ("python -m tools.record > out/a.csv\naws s3 cp out/a.csv s3://b/a.csv", []),
+        ("aws s3 cp out/a.csv s3://b/a.csv\naws s3 cp s3://b/a.csv out/b.csv", ["out/a.csv"]),
+        ("aws x --name $name  # not $this", ["name"]),
+        ("name=$(aws x)\naws x --name $name", []),
+        ("a=$b", ["b"]),
+    ],
+)
+def test_a_file_or_a_variable_that_nothing_makes_is_found(script, missing):
+    assert list(made_by_nobody(f"```sh\n{script}\n```")) == missing
 
 
 @pytest.mark.parametrize("stage", ["sandbox", "production"])

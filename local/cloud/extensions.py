@@ -22,6 +22,7 @@ EXTENSIONS: tuple[str, ...] = (
     "repairs",
     "stack_events",
     "stack_roles",
+    "stack_deletion",
     "types_glue",
     "types_network",
     "types_watch",

@@ -77,6 +77,7 @@ class Endpoints:
                 )
             if serverless := [key for key in counts if fleets[key].on_demand]:
                 raise invalid(f'Variant "{serverless[0]}" is serverless: it has no instances to count.')
+            variants.check_weights(weights.get(it.variant.name, it.weight) for it in service.fleets)
             self._store.change(endpoint_arn(name), {"EndpointStatus": "Updating", "FailureReason": None})
             for key, count in counts.items():
                 fleets[key].desired = count

@@ -171,10 +171,7 @@ class _Models:
         names = [variant["VariantName"] for _, variant in variants.numbered(request)]
         if len(set(names)) < len(names):
             raise invalid("The names of the production variants of an endpoint configuration must be unique.")
-        if not any(variant.get("InitialVariantWeight", 1.0) for variant in request["ProductionVariants"]):
-            raise invalid(
-                "ProductionVariants with weights that are all 0 are unsupported in the embedded cloud."
-            )
+        variants.check_weights(it.get("InitialVariantWeight", 1.0) for it in request["ProductionVariants"])
         self._store.add(
             resource,
             request | {"EndpointConfigArn": resource},

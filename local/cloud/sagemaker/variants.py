@@ -6,7 +6,7 @@ API Reference).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from local.cloud.sagemaker.store import Record, invalid
@@ -52,6 +52,12 @@ def check(config: Record, models: Mapping[str, Record]) -> None:
     for feature, wanted in used.items():
         if wanted:
             _refuse(Option.SERVERLESS, feature)
+
+
+def check_weights(weights: Iterable[float]) -> None:
+    """Raise `ApiError` if no production variant of an endpoint would have traffic."""
+    if not any(weights):
+        raise invalid("ProductionVariants with weights that are all 0 are unsupported in the embedded cloud.")
 
 
 def check_deployment(how: Mapping[str, Any] | None, config: Record) -> None:

@@ -2,16 +2,19 @@
 
 import contextlib
 import json
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.exceptions
 import pytest
 
-from local.cloud.place import ACCOUNT, REGION, Place
+from local.cloud.lifecycle import PYTHON
+from local.cloud.place import ACCOUNT, REGION, ROOT, Place
 
 ENDED = ("_COMPLETE", "_FAILED")
 
@@ -135,6 +138,62 @@ def test_who_asks_about_a_stack_waits_for_its_operation(stack: Stack) -> None:
     assert stack.describe()["StackStatus"] == "CREATE_COMPLETE"
     stack.root.delete_stack(StackName=stack.name)
     assert stack.describe()["StackStatus"] == "DELETE_COMPLETE"
+
+
+def test_a_stack_that_is_being_updated_cannot_be_deleted(stack: Stack) -> None:
+    stack.deploy({"Signal": {"Type": "AWS::CloudFormation::WaitConditionHandle"}})
+    waits = {"Handle": {"Ref": "Signal"}, "Timeout": "3"}
+    resources = {
+        "Signal": {"Type": "AWS::CloudFormation::WaitConditionHandle"},
+        "Wait": {"Type": "AWS::CloudFormation::WaitCondition", "Properties": waits},
+    }
+    stack.api.update_stack(StackName=stack.name, TemplateBody=json.dumps({"Resources": resources}))
+    message = rf"ValidationError.*Stack \[{stack.id}\] cannot be deleted while in status UPDATE_IN_PROGRESS"
+    for name in (stack.name, stack.id):
+        with pytest.raises(botocore.exceptions.ClientError, match=message):
+            stack.root.delete_stack(StackName=name)
+    assert stack.status() == "UPDATE_ROLLBACK_COMPLETE"  # nobody gave the signal
+    assert stack.delete() == "DELETE_COMPLETE"
+
+
+DELETIONS = """
+import json, pathlib, sys
+from local.cloud import extensions, place, seams
+
+found = {}
+with extensions.install(place.Place(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[1])):
+    for status in sys.argv[2:]:
+        stack = {"StackName": "s", "StackId": "arn:s", "StackStatus": status, "EnableTerminationProtection": True}
+        seams.cloudformation._stacks["s"] = stack
+        _, _, body = seams.stack_handlers._ACTION_HANDLERS["DeleteStack"]({"StackName": ["s"]})
+        found[status] = body.decode().partition("<Message>")[2].partition("</Message>")[0]
+print(json.dumps(found))
+"""
+
+
+def test_only_an_update_or_its_way_back_is_in_a_deletion_s_way(tmp_path: Path) -> None:
+    """What is not refused for its status comes to the next check, which is the one for termination protection."""
+    under_way = [
+        "UPDATE_IN_PROGRESS",
+        "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS",
+        "UPDATE_ROLLBACK_IN_PROGRESS",
+        "UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS",
+    ]
+    others = ["CREATE_IN_PROGRESS", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"]
+    paths = dict.fromkeys(("HOME", "TMPDIR", "STATE_DIR", "S3_DATA_DIR"), str(tmp_path))
+    ran = subprocess.run(
+        [PYTHON, "-c", DELETIONS, str(tmp_path), *under_way, *others],
+        cwd=ROOT,
+        env=paths,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    protected = "Stack [arn:s] cannot be deleted while TerminationProtection is enabled"
+    assert json.loads(ran.stdout.splitlines()[-1]) == {
+        **{it: f"Stack [arn:s] cannot be deleted while in status {it}" for it in under_way},
+        **dict.fromkeys(others, protected),
+    }
 
 
 def test_a_new_name_is_a_new_resource(stack: Stack, client) -> None:

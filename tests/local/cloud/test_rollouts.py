@@ -147,6 +147,11 @@ def test_weights_and_the_target_variant_decide_who_answers(rollouts: Rollouts) -
     )
     assert [it["CurrentWeight"] for it in rollouts.settled(name)["ProductionVariants"]] == [0, 3]
     assert rollouts.answers(name) == {5.0}
+    with pytest.raises(ClientError, match=r"ValidationException.*weights that are all 0"):
+        rollouts.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName=name, DesiredWeightsAndCapacities=[{"VariantName": "b", "DesiredWeight": 0}]
+        )
+    assert rollouts.answers(name) == {5.0}
     with pytest.raises(ClientError, match="capacity of one variant can be updated at a time"):
         rollouts.sagemaker.update_endpoint_weights_and_capacities(
             EndpointName=name,
