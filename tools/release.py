@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from lambdas import registry, serving_stack
+from lambdas import registry, rollout_result, serving_stack
 from lambdas.registry import Version
 from lambdas.release_model import CHANGE, SERVE_NOTHING
+from lambdas.rollout_result import Result
 from stacks.config import Config
 from tools import aws
 
@@ -70,8 +71,7 @@ def choose(config: Config, known: list[Version], in_service: str) -> Version | N
 
 def send(sqs: Any, queue: str, kind: str, detail: dict[str, Any]) -> None:
     """Put an event into the queue of approvals, as EventBridge would."""
-    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    event = {"id": str(uuid.uuid4()), "time": now, "detail-type": kind, "detail": detail}
+    event = {"id": str(uuid.uuid4()), "time": _now(), "detail-type": kind, "detail": detail}
     sqs.send_message(
         QueueUrl=queue,
         MessageBody=json.dumps(event),
@@ -80,15 +80,20 @@ def send(sqs: Any, queue: str, kind: str, detail: dict[str, Any]) -> None:
     )
 
 
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def release(clients: Clients, config: Config, queue: str, version: Version) -> Callable[[], Version | None]:
     """Ask for the version as its approval did; gives what to ask for its result, which is None until the end.
 
-    A version that failed is tried again because a person asks for it by name: what was written of the failure goes.
+    A version that failed is tried again because a person asks for it by name: that ends the failed try, as a rejection does.
     """
     sagemaker = clients("sagemaker")
     if version.result in registry.FAILED:
-        keys = [registry.RESULT_KEY, registry.AT_KEY, registry.REASON_KEY]
-        sagemaker.update_model_package(ModelPackageArn=version.arn, CustomerMetadataPropertiesToRemove=keys)
+        reason = f"asked for by name after it was {version.result}"
+        over = Result(version.arn, registry.WITHDRAWN, reason, "", "", version.after(_now()))
+        rollout_result.write(over, sagemaker=sagemaker)
     before = registry.find(sagemaker, version.arn)
     detail = {
         "ModelPackageArn": version.arn,

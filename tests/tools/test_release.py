@@ -9,6 +9,7 @@ import pytest
 from lambdas import check_rollout, release_model
 from lambdas.completion import Completion
 from tests.lambdas.serving_world import (
+    APPROVED_AT,
     ENDED_AT,
     ENDPOINT,
     GROUP,
@@ -32,6 +33,7 @@ class Account(World):
     outputs: dict[str, str] = dataclasses.field(default_factory=lambda: {release.QUEUE_OUTPUT: QUEUE})
     missing: set[str] = dataclasses.field(default_factory=set)
     ending: str = "in service"
+    ended_at: str = ENDED_AT
     waits: int = 0
 
     def _DescribeStacks(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -47,13 +49,6 @@ class Account(World):
         self.queue.append(json.loads(asked["MessageBody"]))
         return {"MessageId": "m-1"}
 
-    def _UpdateModelPackage(self, asked: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        if "CustomerMetadataPropertiesToRemove" in asked:
-            for key in asked["CustomerMetadataPropertiesToRemove"]:
-                del self.metadata[asked["ModelPackageArn"]][key]
-            return {"ModelPackageArn": asked["ModelPackageArn"]}
-        return super()._UpdateModelPackage(asked)
-
     def wait(self, _seconds: float) -> None:
         self.waits += 1
         if self.queue:
@@ -66,11 +61,11 @@ class Account(World):
             if self.ending == "in service":
                 self.finish()
             else:
-                self.fail("AWS::SageMaker::Model", "CREATE_FAILED", "no such artifact")
+                self.fail("AWS::SageMaker::Model", "CREATE_FAILED", "no such artifact", time=self.ended_at)
                 status = self.status
             check = check_rollout.Settings(STACK, "[]", ENDPOINT, ROLE, GROUP, SOURCE)
             clients = check_rollout.Aws(*(self.client(name) for name in check_rollout.Aws._fields))
-            end = completion_event(status, token=token)
+            end = completion_event(status, token=token, time=self.ended_at)
             check_rollout.check(Completion.parse(end, GROUP), check, clients)
 
 
@@ -118,9 +113,23 @@ def test_a_release_that_fails_says_why_and_ends_with_an_error(
 
 def test_what_failed_is_left_out_unless_it_is_asked_for(account: Account) -> None:
     approve(account, 1, 2)
-    account.metadata[package(2)] = {"rollout": "rolled back", "rollout-at": "t", "rollout-reason": "alarm"}
+    account.metadata[package(2)] = {
+        "rollout": "rolled back",
+        "rollout-at": APPROVED_AT,
+        "rollout-reason": "alarm",
+    }
     assert make_release(account) == 0
     assert account.parameters["ModelPackageArn"] == package(1)
+    account.ended_at = "2099-01-01T00:00:00Z"
+    assert make_release(account, "--package", package(2)) == 0
+    assert account.parameters["ModelPackageArn"] == package(2)
+
+
+def test_what_cloudformation_took_back_is_tried_again_by_name(account: Account) -> None:
+    approve(account.serving(1), 2)
+    account.ending = "not released"
+    assert make_release(account) == 1
+    account.ending, account.ended_at = "in service", "2099-01-01T00:00:00Z"
     assert make_release(account, "--package", package(2)) == 0
     assert account.parameters["ModelPackageArn"] == package(2)
 
