@@ -165,6 +165,13 @@ def _results(config: Config) -> Iterator[Failure]:
                 "gone, reject the version and approve it again."
             ),
         ),
+        "Waiting": (
+            ["waiting"],
+            (
+                "A model version is approved, and waits for a rollback alarm that rings to become quiet: the reason says "
+                "what to do."
+            ),
+        ),
         "Withdrawn": (["withdrawn"], "The version in service is approved no longer."),
         "Differs": (
             ["differs"],

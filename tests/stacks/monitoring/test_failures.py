@@ -92,7 +92,7 @@ FAILURES: dict[str, tuple[str, str, Event]] = {
             "Rollout Result",
             {"result": word, "version": 2},
         )
-        for word in (registry.IN_SERVICE, registry.WITHDRAWN, *sorted(registry.FAILED))
+        for word in (registry.IN_SERVICE, registry.WAITING, registry.WITHDRAWN, *sorted(registry.FAILED))
     },
     "an endpoint that nobody puts right": (
         "flights-{}.release",
