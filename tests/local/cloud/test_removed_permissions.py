@@ -116,6 +116,7 @@ def test_a_crawl_without_create_table_fails_and_says_so(sandbox: Sandbox) -> Non
     assert denied(last["ErrorMessage"]).startswith(arn)
 
 
+@pytest.mark.deep
 def test_a_job_that_may_not_write_fails_and_publishes_nothing(sandbox: Sandbox) -> None:
     glue, name = sandbox.client("glue"), sandbox.named("AWS::Glue::Job", "Curate")
 

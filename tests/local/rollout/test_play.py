@@ -69,6 +69,7 @@ def played(app: Assembly, trained: tuple[Path, Path], tmp_path_factory: pytest.T
         return play.play(stage, versions, names, request, 8, work, Progress(sys.stdout, total=3))
 
 
+@pytest.mark.deep
 def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bounds(
     played: Timeline, setting: Setting, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_good_version_takes_over_and_a_failing_one_is_taken_back_within_the_bo
     figure.write(report.played(played, setting), tmp_path)
 
 
+@pytest.mark.deep
 def test_the_clients_own_count_agrees_with_the_stages(played: Timeline, setting: Setting) -> None:
     good, _ = report.played(played, setting)
     before = [good.of_new(it) for it in good.requests if it.due < good.canary_at - 1]
