@@ -142,8 +142,7 @@ def _tell(found: Difference, reason: str, completion: Completion, to: Settings, 
 
 def _put_right(completion: Completion, found: Difference, to: Settings, aws: Aws) -> None:
     """Tell the stack to serve what is in service, once none of the alarms would roll that back, too."""
-    if raised := difference.ringing(aws.cloudwatch, found.stack):
-        raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(raised)}")
+    difference.ringing(aws.cloudwatch, found.stack)
     _serve(found.stack, found.package, token=f"{REPAIR}{completion.id}", to=to, aws=aws)
     logger.info("the stack is told to serve what is in service", extra={"model_package": found.package})
 
@@ -224,11 +223,10 @@ def _try_again(completion: Completion, stack: ServingStack, to: Settings, aws: A
         raise StackBusyError(f"{stack.name} is in {stack.status}")
     difference.look(aws.sagemaker, to.endpoint_name)
     if version and version.releasable and not registry.superseded(version, stack.model_package, serving):
-        raised = difference.ringing(aws.cloudwatch, stack)
-        if raised and not registry.withdrawn(stack.model_package, serving):
-            raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(raised)}")
+        withdrawn = registry.withdrawn(stack.model_package, serving)
+        ringing = difference.ringing(aws.cloudwatch, stack, withdrawn=withdrawn)
         token = serving_stack.release_token(version.number, completion.id)
-        _serve(stack, version.arn, token=token, to=to, aws=aws, guarded=not raised)
+        _serve(stack, version.arn, token=token, to=to, aws=aws, guarded=not ringing)
 
 
 def _report_failure(

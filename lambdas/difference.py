@@ -18,6 +18,14 @@ class UnsettledError(Exception):
     """What will run is not decided yet, or cannot be put right yet. Try again later."""
 
 
+class AlarmsRingError(UnsettledError):
+    """`names` are in ALARM, and would take an update back at once."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"alarms that roll back are in ALARM: {', '.join(names)}")
+        self.names = names
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """What runs: its configuration, and the reason SageMaker gives for its last failure."""
@@ -95,12 +103,18 @@ def look(sagemaker: Any, name: str) -> Endpoint | None:
     return Endpoint(found["EndpointConfigName"], found.get("FailureReason", ""))
 
 
-def ringing(cloudwatch: Any, stack: ServingStack) -> list[str]:
-    """The alarms of `stack` that are in ALARM: they watch the endpoint, and would take any update back at once."""
+def ringing(cloudwatch: Any, stack: ServingStack, *, withdrawn: bool = False) -> list[str]:
+    """The alarms of `stack` that are in ALARM, if what serves is `withdrawn`: without them it may be replaced.
+
+    Else `AlarmsRingError`, if there is one: they watch the endpoint, and would take any update back at once.
+    """
     if not stack.rollback_alarms:
         return []
     found = cloudwatch.describe_alarms(AlarmNames=stack.rollback_alarms, StateValue="ALARM")
-    return [alarm["AlarmName"] for alarm in found["MetricAlarms"]]
+    names = [alarm["AlarmName"] for alarm in found["MetricAlarms"]]
+    if names and not withdrawn:
+        raise AlarmsRingError(names)
+    return names
 
 
 def model_package_of(sagemaker: Any, config: str) -> str | None:

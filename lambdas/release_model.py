@@ -20,7 +20,7 @@ from aws_lambda_powertools.utilities.data_classes import SQSEvent
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas import clients, difference, registry, rollout_result, serving_stack, settings
-from lambdas.difference import UnsettledError
+from lambdas.difference import AlarmsRingError, UnsettledError
 from lambdas.registry import Version
 from lambdas.rollout_result import Result
 from lambdas.serving_stack import ServingStack, StackBusyError
@@ -156,10 +156,13 @@ def _replace(
     if reason and not withdrawn and differs and differs.of_versions:
         # Compared with what the stack is told next, `wanted` may be the newer one.
         raise UnsettledError(f"{stack.name} believes in another version than runs, and is put right first")
-    ringing = difference.ringing(aws.cloudwatch, stack) if wanted and not reason else []
-    if wanted and ringing and not withdrawn:
-        _tell_waiting(stack, wanted, ringing, trigger, to, aws)
-        raise UnsettledError(f"alarms that roll back are in ALARM: {', '.join(ringing)}")
+    ringing: list[str] = []
+    if wanted and not reason:
+        try:
+            ringing = difference.ringing(aws.cloudwatch, stack, withdrawn=withdrawn)
+        except AlarmsRingError as error:
+            _tell_waiting(stack, wanted, error.names, trigger, to, aws)
+            raise
     # Told first: once the update runs, another version serves, and nobody would look back.
     _tell(stack, serving, wanted, ringing, trigger, to, aws)
     if wanted and not reason:
@@ -203,11 +206,15 @@ def _tell_waiting(
     stack: ServingStack, wanted: Version, ringing: list[str], trigger: Trigger, to: Settings, aws: Aws
 ) -> None:
     """Say once why an approved version is not released yet, and what a person can do about it."""
+    if wanted.result == registry.WAITING:
+        return
     reason = (
         f"{', '.join(ringing)} rings and would take it back. It is released when the alarm is quiet; if the version in "
         "service is the cause: reject that one"
     )
-    said = Result(wanted.arn, registry.WAITING, reason, stack.model_package, stack.status, trigger.time)
+    said = Result(
+        wanted.arn, registry.WAITING, reason, stack.model_package, stack.status, wanted.after(trigger.time)
+    )
     rollout_result.report(said, source=to.result_source, events=aws.events, sagemaker=aws.sagemaker)
 
 

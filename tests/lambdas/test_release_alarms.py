@@ -42,6 +42,21 @@ def test_an_approval_waits_while_an_alarm_that_would_take_it_back_rings_and_says
     assert parameters(world) == (package(2), "on")
 
 
+def test_that_it_waits_is_told_of_a_version_about_which_something_was_written_at_the_same_moment(
+    world: World, context: Context
+) -> None:
+    approve(world.serving(1), 2)
+    world.metadata[package(2)] = {
+        "rollout": "withdrawn",
+        "rollout-at": APPROVED_AT,
+        "rollout-reason": "asked for",
+    }
+    world.alarms[ERRORS_ALARM] = "ALARM"
+    for _ in range(2):
+        assert release_model.handler(message(approval_event(2)), context) == AGAIN
+    assert [told["result"] for told in world.results] == ["waiting"]
+
+
 def test_rejecting_what_makes_the_alarm_ring_lets_the_waiting_version_replace_it_without_that_alarm(
     world: World, context: Context
 ) -> None:
