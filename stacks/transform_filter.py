@@ -8,11 +8,30 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+
+
+def _known_end(csv_filter: str) -> str:
+    """Refuse a slice that ends at a column counted from the end.
+
+    A slice of batch transform includes its end where JSONPath's own leaves it out, and the guide shows none that is
+    counted from the end: nobody knows which columns it would choose.
+    """
+    if found := re.search(r":-\d+", csv_filter):
+        raise ValueError(
+            f"{csv_filter}: the slice ends at {found[0][1:]}, counted from the end, and which columns AWS would take is "
+            "not documented. Count its end from the front, or leave it open."
+        )
+    return csv_filter
+
 
 # The part of JSONPath that batch transform knows, which for CSV is indexes and slices; the length is that of
 # "DataProcessing" (SageMaker API Reference).
-CsvFilter = Annotated[str, Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?$", max_length=63)]
+CsvFilter = Annotated[
+    str,
+    Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?$", max_length=63),
+    AfterValidator(_known_end),
+]
 
 
 def check(output_filter: str, problem_type: str) -> None:

@@ -350,6 +350,8 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
     ("asynchronous.rollout.strategy", "NONE", "must be one of CANARY, LINEAR, ALL_AT_ONCE, ROLLING."),
     ("batch.instance_type", "ml.c5.large", "no registered model declares it for batch transform"),
     ("batch.input_filter", "$.features", "must match"),
+    ("batch.input_filter", "$[0:-1]", "the slice ends at -1, counted from the end"),
+    ("batch.output_filter", "$[:-3]", "the slice ends at -3, counted from the end"),
     ("batch.output_filter", "$[" + ",".join(["-1"] * 21) + "]", "at most 63 characters"),
     ("batch.join_source", "Output", "must be 'Input' or 'None'"),
     ("batch.strategy", "Multi", "must be 'MultiRecord' or 'SingleRecord'"),
@@ -484,7 +486,10 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         {"options": ["batch"], "batch.output_filter": "$[0,-3,-1]"},
         "a model of classification answers with 2 columns (score, label), and -3, counted from the end",
     ),
-    ({"options": ["batch"], "batch.output_filter": "$[:-3]"}, "and -3, counted from the end"),
+    (
+        {"options": ["batch"], "batch.output_filter": "$[-3:]"},
+        "and -3, counted from the end, is a column of the input",
+    ),
     (
         {"asynchronous.rollout.termination_wait_seconds": 119},
         "shorter than the alarms' evaluation window of 120 s",
@@ -567,11 +572,10 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
         regression(join_source="None", output_filter="$"),
         {"options": ["batch"], "batch.output_filter": "$[0,-1]"},
         {"options": ["batch"], "batch.output_filter": "$[-2:]"},
-        {"options": ["batch"], "batch.output_filter": "$[:-1]"},
         {"options": ["batch"], "batch.output_filter": "$[1,2]"},
         {"serverless.provisioned_concurrency": 5},
         {"batch.max_payload_mb": 50},
-        {"batch.join_source": "None", "batch.output_filter": "$", "batch.input_filter": "$[:-1]"},
+        {"batch.join_source": "None", "batch.output_filter": "$", "batch.input_filter": "$[-2:]"},
         {"batch.input_filter": "$[" + ",".join(["-1"] * 20) + "]"},
         {"options": ["experiment", "batch", "asynchronous", "serverless"]},
         {
