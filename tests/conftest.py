@@ -19,14 +19,7 @@ LONGEST = ("tests/pipeline/spark/", "tests/local/demo/", "tests/local/rollout/")
 # What shares the deployed sandbox of tests/local/cloud; the other files there begin in an empty cloud, on any worker.
 DEPLOYED = "tests/local/cloud, deployed"
 _DEPLOYED = (
-    *(
-        "deploy",
-        "deployed_approvals",
-        "deployed_options",
-        "deployed_stream",
-        "glue_workflow",
-        "pipeline_clients",
-    ),
+    *("deploy", "deployed_approvals", "deployed_stream", "glue_workflow", "pipeline_clients"),
     *("properties", "removed_permissions", "rollout_endings", "sagemaker_release"),
 )
 
