@@ -666,7 +666,15 @@ def test_a_function_logs_if_its_role_may(client, function) -> None:
     assert not logged(client, may_not)
 
 
-@pytest.mark.parametrize("missing", [None, "sqs:ReceiveMessage", "sqs:DeleteMessage", "kms:Decrypt"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        None,
+        "sqs:ReceiveMessage",
+        pytest.param("sqs:DeleteMessage", marks=pytest.mark.deep),
+        pytest.param("kms:Decrypt", marks=pytest.mark.deep),
+    ],
+)
 def test_a_mapping_reads_its_queue_with_the_functions_role(client, function, key, missing) -> None:
     granted = [*QUEUE["Action"], "kms:Decrypt"]
     name = function(LOGS, allow([action for action in granted if action != missing]))

@@ -366,6 +366,7 @@ def test_a_run_ends_at_its_own_time_limit_and_only_a_failed_one_is_tried_again(t
     ]
 
 
+@pytest.mark.deep  # test_faults kills a cloud with everything in it
 def test_a_job_ends_with_its_cloud(tmp_path: Path) -> None:
     def scripts() -> list[str]:
         listed = subprocess.run(["ps", "-ewwo", "args"], capture_output=True, text=True, check=True).stdout

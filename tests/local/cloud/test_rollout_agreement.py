@@ -37,7 +37,7 @@ ROLLOUTS = st.one_of(
 
 @hypothesis.settings(
     deadline=None,
-    max_examples=500,
+    max_examples=250,
     derandomize=True,
     database=None,
     suppress_health_check=[

@@ -92,7 +92,7 @@ def test_requests_in_flight_are_answered_before_the_old_fleet_ends(rollouts: Rol
     rollouts.delete(name)
 
 
-@pytest.mark.parametrize("leaving", ["old", "new"])
+@pytest.mark.parametrize("leaving", ["old", pytest.param("new", marks=pytest.mark.deep)])
 def test_a_process_killed_while_it_drains_costs_no_request(
     rollouts: Rollouts, cloud: Place, leaving: str
 ) -> None:

@@ -327,6 +327,7 @@ def test_an_approval_whose_artifact_is_gone_is_told_and_the_old_version_serves_o
     assert eventually(lambda: inbox.has("what served before serves on", package), seconds=20), inbox.texts
 
 
+@pytest.mark.deep  # two rollouts; tests/lambdas has the rule
 def test_rejecting_what_serves_returns_to_the_version_before_it(
     release: Release, trained: Trained, inbox: Inbox
 ) -> None:
@@ -341,6 +342,7 @@ def test_rejecting_what_serves_returns_to_the_version_before_it(
     assert third not in (stack["Parameters"][0]["ParameterValue"], first), "it failed, and is not tried again"
 
 
+@pytest.mark.deep  # Serving is deleted and deployed
 def test_one_command_restores_the_approved_version_after_serving_was_made_anew(
     release: Release, deployed: Cdk
 ) -> None:

@@ -35,6 +35,7 @@ def load(hosting: Hosting, name: str, pause: float) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.deep  # test_rollouts and test_autoscaling have its halves
 def test_target_tracking_scales_out_under_load_and_in_when_it_is_over(hosting: Hosting) -> None:
     name = hosting.endpoint(hosting.config(hosting.model(hosting.store())))
     assert hosting.settled(name)["EndpointStatus"] == "InService"

@@ -189,6 +189,7 @@ def test_a_shadow_that_fails_fails_nobody(hosting: Shadowed, double: str) -> Non
     hosting.delete(name)
 
 
+@pytest.mark.deep
 def test_a_shadow_that_does_not_answer_keeps_nobody_waiting_and_what_it_misses_is_counted(
     hosting: Shadowed, double: str, tmp_path: Path
 ) -> None:

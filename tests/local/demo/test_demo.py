@@ -92,6 +92,7 @@ def interrupted(
     return out, subprocess.CompletedProcess([], process.returncode, printed, errors)
 
 
+@pytest.mark.deep  # a demo of its own
 def test_an_interrupted_demo_says_so_and_leaves_no_process_and_no_report(interrupted) -> None:
     out, ended = interrupted
     assert ended.returncode == 128 + signal.SIGTERM

@@ -95,7 +95,14 @@ def test_a_file_that_spark_passes_over_is_named(table, run):
     assert published(table) == before
 
 
-@pytest.mark.parametrize("cut", ["batch/half.csv.gz", "stream/half.gz", "reference/planes/half.csv.gz"])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        "batch/half.csv.gz",
+        pytest.param("stream/half.gz", marks=pytest.mark.deep),
+        pytest.param("reference/planes/half.csv.gz", marks=pytest.mark.deep),
+    ],
+)
 def test_a_truncated_file_is_named_with_the_remedy_and_nothing_is_published(table, cut, spark):
     before = published(table)
     random = "".join(f"{number * 7919 % 10007}," for number in range(20_000))
@@ -119,6 +126,7 @@ def test_what_is_no_gzip_under_such_a_name_is_named(raw, spark):
         etl.main(as_arguments(raw))
 
 
+@pytest.mark.deep
 def test_while_the_table_changes_no_report_vouches_for_it(table, run, monkeypatch):
     def crash(*_):
         raise OSError("the disk is full")
@@ -148,6 +156,7 @@ def test_a_missing_reference_table_is_named(table, run):
     assert published(table) == before
 
 
+@pytest.mark.deep
 def test_a_reference_table_without_a_usable_row_says_why(table, run):
     (table.root / "reference" / "planes" / "planes.csv").write_text("tail,year\nN14228,1999\n")
     with pytest.raises(InputError, match=r"reference table planes: no usable row .*missing_column:tailnum"):
