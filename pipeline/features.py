@@ -64,10 +64,11 @@ class _Scaled:
 
     def __init__(self, name: str, state: Mapping[str, Any]) -> None:
         self.outputs = (name,)
-        self.offset, self.scale = float(state["offset"]), float(state["scale"])
+        # Arrays of no dimension: NumPy would convert a Python number at every call.
+        self.offset, self.scale = np.array(float(state["offset"])), np.array(float(state["scale"]))
 
     def state(self) -> dict[str, Any]:
-        return {"offset": self.offset, "scale": self.scale}
+        return {"offset": float(self.offset), "scale": float(self.scale)}
 
     def encode(self, values: Array, out: Matrix) -> int:
         out[:, 0] = (values - self.offset) / self.scale
@@ -103,7 +104,7 @@ class _Binned:
         return {"edges": self.edges.tolist()}
 
     def encode(self, values: Array, out: Matrix) -> int:
-        out[:, 0] = np.searchsorted(self.edges, values, side="right")
+        out[:, 0] = self.edges.searchsorted(values, side="right")
         out[np.isnan(values), 0] = np.nan
         return 0
 
@@ -114,7 +115,8 @@ class _Labelled:
     def __init__(self, name: str, state: Mapping[str, Any]) -> None:
         self.outputs = (name,)
         self.categories = list(state["categories"])
-        self._codes = {category: code for code, category in enumerate(self.categories)}
+        codes = {category: code for code, category in enumerate(self.categories)}
+        self._codes: Mapping[object, float] = {**codes, None: np.nan}
 
     def state(self) -> dict[str, Any]:
         return {"categories": self.categories}
@@ -122,11 +124,13 @@ class _Labelled:
     def encode(self, values: Array, out: Matrix) -> int:
         found = [self._codes.get(value, UNSEEN) for value in values.tolist()]
         out[:, 0] = found
-        if UNSEEN not in found:
-            return 0
-        missing = _missing(values)
-        out[missing, 0] = np.nan
-        return found.count(UNSEEN) - int(missing.sum())
+        unseen = found.count(UNSEEN)
+        if unseen and values.dtype != object:
+            # A missing number is NaN, which no dictionary finds.
+            missing = np.isnan(values)
+            out[missing, 0] = np.nan
+            unseen -= int(missing.sum())
+        return unseen
 
 
 class _OneHot:

@@ -397,14 +397,13 @@ def _numbers(values: Mapping[str, Sequence[Any]], kinds: Mapping[str, set[type]]
         # JSON has whole numbers of any length.
         rows = [[math.inf if abs(v or 0) > _HUGE else v for v in values[name]] for name in model.numbers]
         numbers = np.array(rows, dtype=np.float64)
-    low, high = model.limits
-    # fmin and fmax pass over NaN, which is a missing value; infinity is out of every range.
-    if (np.fmin.reduce(numbers, axis=1) < low).any() or (np.fmax.reduce(numbers, axis=1) > high).any():
-        records = numbers.T
-        name, record = _first((records < low) | (records > high), model)
+    records, (low, high) = numbers.T, model.limits
+    # NaN, which is a missing value, is neither below nor above anything; infinity is out of every range.
+    if (wrong := (records < low) | (records > high)).any():
+        name, record = _first(wrong, model)
         raise _wrong(model.columns[name], values[name][record], record)
     broken = [model.columns[name].type == "int" and float in kinds[name] for name in model.numbers]
-    if any(broken) and (wrong := (np.abs(np.fmod(numbers.T, 1)) > 0) & broken).any():
+    if any(broken) and (wrong := (np.abs(np.fmod(records, 1)) > 0) & broken).any():
         name, record = _first(wrong, model)
         raise _wrong(model.columns[name], values[name][record], record)
     return numbers

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ _ALL_TREES = json.dumps(
         "cache_id": 0,
     }
 ).encode()
+# NumPy's array interface of a matrix that lies row by row: its address, rows and columns.
+_INTERFACE = '{"data": [%d, true], "shape": [%d, %d], "typestr": "<f4", "version": 3}'
 
 
 class ModelError(ValueError):
@@ -56,15 +59,27 @@ def load(folder: Path) -> Predictor:
     raise ModelError(f"{folder}: neither {XGBOOST_FILE} nor {LINEAR_FILE}. Train the model again.")
 
 
+class _Proxy(threading.local):
+    """How XGBoost is told where a matrix lies; it serves one call at a time, so each thread has its own.
+
+    Kept from call to call: to make one, XGBoost reads from files how much processor its container may use.
+    """
+
+    def __init__(self) -> None:
+        self.matrix = core._ProxyDMatrix()  # noqa: SLF001
+
+
 def boosted(booster: xgboost.Booster) -> Predictor:
     """Gradient-boosted trees; a missing value (NaN) follows the branch that training chose for it.
 
     It makes the call that `Booster.inplace_predict` ends in ("XGBoosterPredictFromDense", XGBoost C API). To find out
     which of a dozen kinds of data it got takes that method longer than the trees take for one record.
     """
+    proxy = _Proxy()
 
     def predict(matrix: Matrix) -> Array:
-        interface = json.dumps(matrix.__array_interface__).encode()
+        matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+        interface = (_INTERFACE % (matrix.ctypes.data, *matrix.shape)).encode()
         shape, dimensions = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()
         values = ctypes.POINTER(ctypes.c_float)()
         core._check_call(  # noqa: SLF001
@@ -72,7 +87,7 @@ def boosted(booster: xgboost.Booster) -> Predictor:
                 booster.handle,
                 interface,
                 _ALL_TREES,
-                None,
+                proxy.matrix.handle,
                 ctypes.byref(shape),
                 ctypes.byref(dimensions),
                 ctypes.byref(values),

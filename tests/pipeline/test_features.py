@@ -107,6 +107,13 @@ def test_a_missing_category_is_missing_not_unseen(flights_schema: Schema) -> Non
         assert not unseen
 
 
+def test_a_missing_number_is_no_unseen_category(flights_schema: Schema) -> None:
+    transform = fit(flights_schema, "label", [1.0, NAN, 2.0])
+    matrix, unseen = transform.apply(column([NAN, 3.0, 2.0]))
+    np.testing.assert_array_equal(matrix[:, 0], [NAN, -1.0, 1.0])
+    assert unseen == {"x": 1}
+
+
 @pytest.mark.parametrize("encoding", ["numeric", "normalize", "standardize", "log", "bin"])
 def test_a_missing_number_stays_missing(flights_schema: Schema, encoding: Encoding) -> None:
     transform = fit(flights_schema, encoding, [1.0, NAN, 2.0], bins=2 if encoding == "bin" else None)

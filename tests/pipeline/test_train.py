@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,16 @@ def test_a_prediction_stays_what_it_was_when_the_next_one_is_made() -> None:
     before = first.copy()
     assert not np.array_equal(predict(-x), before)
     np.testing.assert_array_equal(first, before)
+
+
+def test_threads_that_predict_at_the_same_time_each_get_their_own_answer() -> None:
+    x = normal(16_000, 5)
+    predict = predictors.boosted(xgboost.train({}, xgboost.DMatrix(x, x[:, 0]), 20))
+    parts = np.split(x, 16)
+    expected = np.split(predict(x), 16)
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(20):
+            np.testing.assert_array_equal(list(threads.map(predict, parts)), expected)
 
 
 def test_a_matrix_of_other_columns_than_the_trees_were_trained_on_is_refused() -> None:
