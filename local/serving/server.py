@@ -83,8 +83,6 @@ class Server:
 
     def _turn(self, connection: Connection, events: int) -> None:
         """Take what a client sent, or send it what it takes now."""
-        if connection not in self._connections:
-            return  # dropped a moment ago
         if events & WRITE:
             connection.send(b"")
         if events & READ:

@@ -547,19 +547,28 @@ def test_a_connection_whose_client_is_gone_is_closed_though_a_worker_was_forked_
     assert [receive(connection)[0] for connection in busy] == [200, 200]
 
 
-def test_no_worker_outlives_its_server(make_model, gate: Path) -> None:
-    server = Server(models.load(make_model(gate=str(gate)), {}), limits=Limits(workers=2), probe=b"[-2]")
+def noted(tmp_path: Path) -> tuple[str, Callable[[], list[int]]]:
+    """A program that notes which process predicts, and those it noted."""
+    log = tmp_path / "processes"
+    body = f"def predict_fn(data, model):\n    print(os.getpid(), file=open({str(log)!r}, 'a'))"
+    program = PROGRAM.replace("def predict_fn(data, model):", body)
+    return program, lambda: [int(line) for line in log.read_text().split()]
+
+
+def test_no_worker_outlives_its_server(make_model, gate: Path, tmp_path: Path) -> None:
+    program, processes = noted(tmp_path)
+    model = models.load(make_model(program=program, gate=str(gate)), {})
+    server = Server(model, limits=Limits(workers=2), probe=b"[1]")
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(server.run)
-        pids = [worker_of(server)]
-        lost = send(server, "[0]")
-        pids.append(worker_of(server))
+        lost = send(server, "[0]")  # with a probe
+        assert ask(server)[0] == 200
         server.stop()
         server.stop()
         assert ended.result(10) == 1
     lost.close()
-    assert len(set(pids)) == 2
-    assert all(map(gone, pids))
+    assert len(set(processes())) == 3
+    assert all(map(gone, processes()))
 
 
 @pytest.mark.parametrize(
@@ -617,17 +626,14 @@ def test_server_is_unhealthy_while_the_probe_has_no_answer(make_model, start, ga
 def test_a_probe_that_is_late_is_ended_and_the_next_one_gets_another_process(
     make_model, start, tmp_path: Path
 ) -> None:
-    log = tmp_path / "probed"
-    noted = f"def predict_fn(data, model):\n    print(os.getpid(), file=open({str(log)!r}, 'a'))"
-    program = PROGRAM.replace("def predict_fn(data, model):", noted)
+    program, processes = noted(tmp_path)
     server = start(
         make_model(program=program, gate=str(tmp_path / "gate")), probe=b"[0]", ping=0.2, probe_kept=0
     )
     for _ in range(2):
         assert ask(server, "", path="/ping", method="GET")[0] == 503
-    pids = [int(line) for line in log.read_text().split()]
-    assert len(set(pids)) == 2
-    assert all(map(gone, pids))
+    assert len(set(processes())) == 2
+    assert all(map(gone, processes()))
 
 
 def test_a_server_whose_probe_ends_its_process_is_unhealthy_and_predicts(make_model, start) -> None:
@@ -828,7 +834,8 @@ def test_a_killed_process_leaves_no_other_though_one_never_answers(
     stuck.close()
 
 
-def test_what_a_model_prints_is_written_once_and_at_once(make_model, launch) -> None:
+def test_what_a_model_prints_is_written_once_and_at_once(make_model, launch, monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     program = PROGRAM.replace("def model_fn(directory):", "def model_fn(directory):\n    print('loaded')")
     program = program.replace(
         "def predict_fn(data, model):", "def predict_fn(data, model):\n    print('asked')"
@@ -837,9 +844,8 @@ def test_what_a_model_prints_is_written_once_and_at_once(make_model, launch) -> 
     assert process.stdout.readline() == "loaded\n"
     connection = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=10)
     assert exchange(connection, "[1]")[0] == 200
-    assert process.stdout.readline() == "asked\n"
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=10)[0] == ""
+    assert process.communicate(timeout=10)[0] == "asked\n"
     connection.close()
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -126,6 +127,17 @@ def test_a_worker_that_is_ended_is_gone_whatever_it_does(played: Played) -> None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert played.ends == []
+
+
+def test_a_worker_that_was_ended_a_moment_ago_tells_nothing(played: Played) -> None:
+    first, second = workers = [played.fork(), played.fork()]
+    for worker, other in ((first, second), (second, first)):
+        worker._answered = lambda _, answer, other=other: (played.answers.append(answer), other.end())
+        worker.ask(b"pid", JSON, JSON)
+    for worker in workers:  # both have answered before the server looks
+        assert select.select([worker._process], [], [], 10)[0]
+    played.events.wait(0)
+    assert (len(played.answers), played.ends) == (1, [])
 
 
 def test_a_worker_leaves_signals_to_the_server(played: Played) -> None:
