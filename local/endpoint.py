@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import os
 import selectors
 import subprocess
@@ -26,10 +25,6 @@ class EndpointError(Exception):
     """The endpoint did not start, or did not answer a request with success; the message has the reason."""
 
 
-class StuckError(EndpointError):
-    """The server runs, but no worker of it will ever take a request: it has to be ended."""
-
-
 class Endpoint:
     """A client of one running server: requests go over one kept-alive connection."""
 
@@ -38,7 +33,7 @@ class Endpoint:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ping(self) -> None:
-        """Return if the model predicts; `EndpointError` with its reason if not, `StuckError` if it cannot any more."""
+        """Return if the model predicts; `EndpointError` with its reason if not."""
         self._exchange("GET", "/ping", None, {})
 
     def invoke(self, body: bytes, *, content_type: str, accept: str) -> bytes:
@@ -55,9 +50,7 @@ class Endpoint:
         response = self._connection.getresponse()
         answer = response.read()
         if response.status != http.HTTPStatus.OK:
-            stuck = path == "/ping" and json.loads(answer)["cause"] == "workers"
-            reason = f"{self.url}{path}: {response.status}: {answer.decode(errors='replace')}"
-            raise (StuckError if stuck else EndpointError)(reason)
+            raise EndpointError(f"{self.url}{path}: {response.status}: {answer.decode(errors='replace')}")
         return answer
 
 

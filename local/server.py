@@ -6,9 +6,9 @@ SAGEMAKER_PROGRAM names, imported from the model's own `code/` directory and cal
 transformer calls them (text bodies of JSON and CSV arrive as `str`, `output_fn` answers `(body, type)`).
 
 How it differs from AWS's, on purpose:
-- one process that loads the model once, with a thread for each core, not a gunicorn process for each core;
+- the model is loaded once, and up to one process for each core is forked from that one; each gunicorn process loads it;
 - a bounded queue, and 503 with Retry-After when it is full; AWS's leaves what waits to the kernel;
-- a request's time-out answers 503 but cannot end the model's code: docs/decisions/0090 says what follows;
+- a request's time-out answers 503 and ends the process that predicts it, and nobody else's (docs/decisions/0090);
 - the body limit is enforced here (413); in AWS, InvokeEndpoint refuses such a body before the container;
 - an error that carries `.status` answers with it and with its text as `{"error": …}`; AWS's server answers 500 to
   whatever these functions raise (docs/decisions/0054 says how our models get their status through there too);
@@ -19,13 +19,13 @@ by the model: one that forgot to ship a module fails here as it would there.
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 if __name__ == "__main__":
     if not sys.flags.safe_path:
@@ -41,22 +41,20 @@ __all__ = ["CONNECTIONS", "QUEUE", "WORKERS", "main"]
 
 def serve(server: Server) -> None:
     """Serve until SIGTERM or SIGINT and drain; a second signal ends at once. Exits with 1 if requests were lost."""
+    # Whoever started this may have ignored it, and then the system would not tell how a worker ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     print(f"listening on http://127.0.0.1:{server.port}", flush=True)
     unanswered = server.run()
     if unanswered:
-        print(f"stopped; requests left without an answer: {unanswered}.", file=sys.stderr)
-    if server.running:
-        # Python would end under threads that are still in the model's native code, and may crash.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(unanswered > 0))
+        sys.exit(f"stopped; requests left without an answer: {unanswered}.")
 
 
-def _stop_with(parent: TextIO) -> None:
+def _stop_with(parent: int) -> None:
     """A parent that dies, however it dies, closes its end of the pipe; a model that is still loading ends at once."""
-    parent.read()
+    while os.read(parent, 4096):  # not through sys.stdin: a process forked meanwhile would find that locked
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -70,13 +68,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--stop-with-parent", action="store_true", help="stop when standard input ends")
     arguments = parser.parse_args(argv)
     if arguments.stop_with_parent:
-        threading.Thread(target=_stop_with, args=(sys.stdin,), daemon=True).start()
+        threading.Thread(target=_stop_with, args=(sys.stdin.fileno(),), daemon=True).start()
     # As AWS's image does: many small predictions lose more by switching threads than they gain.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         limits = Limits.of(os.environ)
         probe = arguments.probe.read_bytes() if arguments.probe else None
         model = load(arguments.model.resolve(), os.environ)
+        # What is loaded is never collected: a collection would copy the memory that the workers share.
+        gc.collect()
+        gc.freeze()
         server = Server(model, port=arguments.port, probe=probe, limits=limits)
     except (LimitError, LoadError) as error:
         sys.exit(str(error))

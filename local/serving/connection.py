@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from http import HTTPStatus
 
 from local.serving.messages import BODY_LIMIT, CONTINUE, HEAD_LIMIT, Head, RequestError, parse
@@ -13,17 +12,12 @@ _END = b"\r\n\r\n"
 
 
 class Connection:
-    """Bytes in and out of a socket that never blocks. The server's loop owns it, but a worker sends its own answer.
-
-    What both touch (`task`, `unsent`, `closing`, `deadline`, the socket's end) is changed under `lock`. `task` is the
-    request that is being answered, if any: whoever answers it first takes it.
-    """
+    """Bytes in and out of a socket that never blocks. `task` is the request that is being answered, if any."""
 
     def __init__(self, client: socket.socket, deadline: float) -> None:
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self.socket, self.deadline = client, deadline
-        self.lock = threading.Lock()
         self.received = bytearray()
         self.task: object | None = None
         self.unsent = b""

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import functools
-import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator
 
 from local.serving.connection import Connection
+from local.serving.events import READ, WRITE, Events
 from local.serving.limits import Limits
 
 BACKLOG = 128
 
 
 class Connections:
-    """A listening socket on 127.0.0.1, and the connections that came over it; used by one thread.
+    """A listening socket on 127.0.0.1, and the connections that came over it.
 
     Beyond `limits.connections`, as many again are accepted to be told so (`refused`), and further ones are closed.
     `ready` is called with a connection and the events that it was watched for.
     """
 
-    def __init__(self, port: int, limits: Limits, *, ready: Callable[[Connection, int], None]) -> None:
-        self._limits, self._ready = limits, ready
+    def __init__(
+        self, port: int, limits: Limits, events: Events, *, ready: Callable[[Connection, int], None]
+    ) -> None:
+        self._limits, self._events, self._ready = limits, events, ready
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
         self._listener.bind(("127.0.0.1", port))
         self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
-        self._selector.register(self._woken, selectors.EVENT_READ, lambda _: self._woken.recv(4096))
         self._held: set[Connection] = set()
         self._refused: set[Connection] = set()
 
@@ -46,44 +43,30 @@ class Connections:
 
     def listen(self, *, refuse: Callable[[Connection], None]) -> None:
         """Begin to accept; `refuse` gets the connections beyond the limit."""
-        self._selector.register(self._listener, selectors.EVENT_READ, lambda _: self._accept(refuse))
-
-    def wait(self, seconds: float) -> None:
-        """Handle what happens, or return after some seconds, or when woken."""
-        for key, events in self._selector.select(seconds):
-            key.data(events)
-
-    def wake(self) -> None:
-        """End a `wait`; any thread and a signal handler may call it."""
-        try:
-            self._waker.send(b"\0")
-        except OSError:
-            return  # it is awake already, or has ended
+        self._events.watch(self._listener, READ, lambda _: self._accept(refuse))
 
     def watch(self, connection: Connection) -> None:
         """Wait for the client's next bytes, unless there will be none, and for room for what is unsent."""
-        reading = 0 if connection.ended else selectors.EVENT_READ
-        events = reading | (selectors.EVENT_WRITE if connection.unsent else 0)
+        events = (0 if connection.ended else READ) | (WRITE if connection.unsent else 0)
         if events == connection.watched:
             return
         handle = functools.partial(self._ready, connection)
         if not connection.watched:
-            self._selector.register(connection.socket, events, handle)
+            self._events.watch(connection.socket, events, handle)
         elif not events:
-            self._selector.unregister(connection.socket)
+            self._events.forget(connection.socket)
         else:
-            self._selector.modify(connection.socket, events, handle)
+            self._events.change(connection.socket, events, handle)
         connection.watched = events
 
     def drop(self, connection: Connection) -> object | None:
         """Close one; returns its task, which nobody will answer any more."""
-        with connection.lock:
-            task, connection.task = connection.task, None
-            connection.closing = True
-            if connection.watched:
-                self._selector.unregister(connection.socket)
-                connection.watched = 0
-            connection.socket.close()
+        task, connection.task = connection.task, None
+        connection.closing = True
+        if connection.watched:
+            self._events.forget(connection.socket)
+            connection.watched = 0
+        connection.socket.close()
         self._held.discard(connection)
         self._refused.discard(connection)
         return task
@@ -92,8 +75,8 @@ class Connections:
         """Drop all, and listen no more."""
         for connection in self:
             self.drop(connection)
-        for opened in (self._listener, self._selector, self._waker, self._woken):
-            opened.close()
+        self._events.forget(self._listener)
+        self._listener.close()
 
     def _accept(self, refuse: Callable[[Connection], None]) -> None:
         while True:

@@ -15,6 +15,7 @@ from local.serving.messages import JSON, Answer, refusal
 CONTAINER_MODEL = "/opt/ml/model"
 FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn")
 TEXT_TYPES = (JSON, "text/csv")
+CLIENT_ERRORS = frozenset(status for status in HTTPStatus if 400 <= status < 500)
 
 
 class LoadError(Exception):
@@ -22,13 +23,9 @@ class LoadError(Exception):
 
 
 class Model:
-    """A loaded model behind the three functions that answer a request; many threads may ask it at once.
-
-    `failure` is why the latest prediction failed, unless the fault was the request's; None if it did not.
-    """
+    """A loaded model behind the three functions that answer a request."""
 
     def __init__(self, program: Any, loaded: Any, default_accept: str) -> None:
-        self.failure: str | None = None
         self._loaded = loaded
         self._input: Callable[[str | bytes, str], Any] = program.input_fn
         self._predict: Callable[[Any, Any], Any] = program.predict_fn
@@ -43,18 +40,14 @@ class Model:
             accept = self._default_accept if accept in {"", "*/*"} else accept
             prediction = self._predict(self._input(content, content_type), self._loaded)
             result, result_type = self._output(prediction, accept)
-            encoded = result.encode() if isinstance(result, str) else result
+            encoded = result.encode() if isinstance(result, str) else bytes(memoryview(result))
+            result_type.encode("latin-1")  # as the header that it becomes
         except BaseException as error:  # noqa: BLE001 — the model's code may raise anything, and its worker must live on
             status = getattr(error, "status", None)
-            if (
-                isinstance(status, int)
-                and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-            ):
+            if isinstance(status, int) and status in CLIENT_ERRORS:
                 return refusal(HTTPStatus(status), str(error))
             traceback.print_exc()
-            self.failure = f"{type(error).__name__}: {error}"
-            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, self.failure)
-        self.failure = None
+            return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
         return Answer(HTTPStatus.OK, encoded, result_type)
 
 

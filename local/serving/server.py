@@ -1,14 +1,14 @@
-"""The server: one loop over all connections, which hands whole requests to the workers and keeps every deadline."""
+"""The server: one loop over all clients and workers, which hands over whole requests and keeps every deadline."""
 
 from __future__ import annotations
 
-import selectors
 import time
-from collections import deque
 from http import HTTPStatus
 
 from local.serving.connection import Connection
 from local.serving.connections import Connections
+from local.serving.events import READ, WRITE, Events
+from local.serving.forks import Forks, descriptors
 from local.serving.health import Health, unhealthy
 from local.serving.limits import Limits
 from local.serving.messages import JSON, Answer, Head, RequestError, refusal, render
@@ -24,33 +24,29 @@ _PING = "a ping"  # the task of a connection that waits for the health check
 class Server:
     """Serves one model on 127.0.0.1; `port` 0 takes a free one. `probe` is a JSON request that `/ping` predicts.
 
-    A slow client costs a connection, not a thread: a request goes to the workers when all of it has arrived.
+    A slow client costs a connection, not a worker: a request goes to one when all of it has arrived. Only one thread
+    of this process is the server's; the workers are processes, forked from it.
     """
 
     def __init__(
         self, model: Model, *, port: int = 0, probe: bytes | None = None, limits: Limits | None = None
     ) -> None:
         self._limits = limits or Limits()
-        self._connections = Connections(port, self._limits, ready=self._turn)
+        models_own = descriptors()
+        self._events = Events()
+        self._connections = Connections(port, self._limits, self._events, ready=self._turn)
         self.port = self._connections.port
         self._pings: list[Connection] = []
-        self._answered: deque[Connection] = deque()  # by a worker, with something left to do
         self._stops = 0
         self._stopping = False
-        self._workers = Workers(
-            lambda job: model.predict(job.body, job.content_type, job.accept), self._give, self._limits
-        )
-        self._health = Health(model, self._workers, self._limits, probe=probe, notify=self._connections.wake)
-
-    @property
-    def running(self) -> int:
-        """How many workers are in the model's code now."""
-        return self._workers.running
+        self._forks = Forks(model.predict, self._events, kept=models_own)
+        self._workers = Workers(self._forks, self._give, self._limits)
+        self._health = Health(self._forks, self._workers, self._limits, probe=probe)
 
     def stop(self) -> None:
         """Ask `run` to drain and return; a second time, to return at once. A signal handler may call it."""
         self._stops += 1
-        self._connections.wake()
+        self._events.wake()
 
     def run(self) -> int:
         """Serve until stopped: then answer 503 to all but what is predicted, and wait for that for `limits.drain`.
@@ -58,23 +54,26 @@ class Server:
         Returns how many admitted requests were left without an answer.
         """
         self._connections.listen(refuse=self._refuse_connection)
+        try:
+            self._serve()
+        finally:
+            unanswered = self._close()
+        return unanswered
+
+    def _serve(self) -> None:
         tick, end = time.monotonic() + TICK, float("inf")
         while True:
-            self._connections.wait(TICK)
-            while self._answered:
-                self._advance(self._answered.popleft())
+            self._events.wait(TICK)
             now = time.monotonic()
             if self._stops and not self._stopping:
                 end = now + self._limits.drain
                 self._begin_drain()
-            if self._pings:
-                self._answer_pings(now)
+            self._answer_pings(now)
             if now >= tick:
                 tick = now + TICK
                 self._tick(now)
             if self._stopping and (self._stops > 1 or now > end or self._drained()):
-                break
-        return self._close()
+                return
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -84,10 +83,9 @@ class Server:
 
     def _turn(self, connection: Connection, events: int) -> None:
         """Take what a client sent, or send it what it takes now."""
-        if events & selectors.EVENT_WRITE:
-            with connection.lock:
-                connection.send(b"")
-        if events & selectors.EVENT_READ:
+        if events & WRITE:
+            connection.send(b"")
+        if events & READ:
             try:
                 data = connection.receive()
             except OSError:
@@ -98,15 +96,12 @@ class Server:
             if data:
                 if connection.idle:
                     connection.deadline = time.monotonic() + self._limits.request
-                # A worker looks at this when it has answered: one of both sees what came meanwhile.
-                with connection.lock:
-                    connection.received += data
+                connection.received += data
                 if connection.flooded:
                     self._drop(connection)
                     return
             else:
-                with connection.lock:
-                    connection.ended = True
+                connection.ended = True
         self._advance(connection)
 
     def _advance(self, connection: Connection) -> None:
@@ -183,27 +178,24 @@ class Server:
         self._advance(connection)
 
     def _give(self, job: Job, answer: Answer) -> None:
-        """A worker's answer, sent on its own thread: only what is left to do goes through the loop."""
+        """Send what a worker answered, or what became of the worker, and see what its client needs next."""
         connection: Connection = job.client
-        if self._answer(connection, job, answer):
-            self._answered.append(connection)
-            self._connections.wake()
+        self._answer(connection, job, answer)
+        self._advance(connection)
 
-    def _answer(self, connection: Connection, task: object, answer: Answer) -> bool:
-        """Send an answer if `task` still waits for it; whether the loop has something left to do."""
-        with connection.lock:
-            if connection.task is not task or connection.closing:
-                return False
-            last = connection.last or self._stopping or (connection.ended and not connection.received)
-            connection.send(render(answer, last=last))
-            connection.closing |= last
-            connection.task = None
-            more = bool(connection.unsent or connection.received)
-            limits = self._limits
-            connection.deadline = time.monotonic() + (
-                limits.request if more else limits.closing if last else limits.idle
-            )
-            return more or connection.closing or connection.ended
+    def _answer(self, connection: Connection, task: object, answer: Answer) -> None:
+        """Send an answer if `task` still waits for it; the caller advances the connection."""
+        if connection.task is not task or connection.closing:
+            return
+        last = connection.last or self._stopping or (connection.ended and not connection.received)
+        connection.send(render(answer, last=last))
+        connection.closing |= last
+        connection.task = None
+        more = connection.unsent or connection.received
+        limits = self._limits
+        connection.deadline = time.monotonic() + (
+            limits.request if more else limits.closing if last else limits.idle
+        )
 
     # --- time and the end ---------------------------------------------------------------------------------------
 
@@ -218,8 +210,7 @@ class Server:
     def _tick(self, now: float) -> None:
         for job in self._workers.late(now):
             reason = f"no answer within {self._limits.answer:g} s, which is the limit. Send fewer records a request."
-            self._answer(job.client, job, refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=1))
-            self._advance(job.client)
+            self._give(job, refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, retry_after=1))
         for connection in self._connections:
             if connection.task is None and now > connection.deadline:
                 if connection.ready and not connection.idle:
@@ -232,8 +223,7 @@ class Server:
         self._stopping = True
         told = unhealthy("stopping", STOPPING)
         for job in self._workers.dismiss():
-            self._answer(job.client, job, told)
-            self._advance(job.client)
+            self._give(job, told)
         for connection in self._connections:
             if connection.task is _PING or (connection.ready and not connection.idle):
                 self._refuse(connection, told)
@@ -244,4 +234,8 @@ class Server:
     def _close(self) -> int:
         unanswered = sum(isinstance(connection.task, Job) for connection in self._connections)
         self._connections.close()
+        self._workers.close()
+        self._health.close()
+        self._forks.close()
+        self._events.close()
         return unanswered

@@ -25,7 +25,8 @@ from local.serving.messages import BODY_LIMIT
 from local.serving.server import Server
 
 ROOT = Path(__file__).parents[2]
-# It multiplies; the request [-1] fails, and [0] is not answered before the file `gate` exists.
+# It multiplies; [-1] fails, [-2] answers its process, [-3, code] ends that by a code, [-4, signal] by a signal; and [0] is
+# not answered before the file `gate` exists.
 PROGRAM = """
 import json, os, time
 
@@ -52,6 +53,12 @@ def input_fn(body, content_type):
 def predict_fn(data, model):
     if data == [-1]:
         raise RuntimeError("it cannot predict -1")
+    if data == [-2]:
+        return [os.getpid()]
+    if data[:1] == [-3]:
+        os._exit(int(data[1]))
+    if data[:1] == [-4]:
+        os.kill(os.getpid(), int(data[1]))
     while data == [0] and "gate" in model and not os.path.exists(model["gate"]):
         open(model["gate"] + " is closed", "w").close()
         time.sleep(0.01)
@@ -456,18 +463,130 @@ def test_a_request_without_an_answer_in_time_is_told_so_and_its_late_answer_reac
     connection.close()
 
 
-def test_server_is_unhealthy_while_every_worker_is_stuck(make_model, start, gate: Path) -> None:
-    server = start(make_model(gate=str(gate)), workers=2, answer=0.2)
-    stuck = [send(server, "[0]"), send(server, "[0]")]
-    assert [receive(connection)[0] for connection in stuck] == [503, 503]
-    status, _, answer = ask(server, "", path="/ping", method="GET")
-    assert (status, answer["cause"]) == (503, "workers")
-    assert answer["error"] == "all 2 workers are stuck in requests of more than 0.2 s."
-    status, _, answer = ask(server)
-    assert (status, "all 2 workers are stuck" in answer["error"]) == (503, True)
+def worker_of(server: Server) -> int:
+    """The process that answers the next request, if no other is under way."""
+    return ask(server, "[-2]")[2]["predictions"][0]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_a_prediction_past_its_time_is_ended_and_the_next_one_is_answered_without_loading_again(
+    make_model, start, gate: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    once = PROGRAM.replace(
+        "def model_fn(directory):", f"def model_fn(directory):\n    print(file=open({str(log)!r}, 'a'))"
+    )
+    server = start(make_model(program=once, gate=str(gate)), workers=1, answer=0.2)
+    first = worker_of(server)
+    late, waiting = send(server, "[0]"), send(server, "[0]")
+    assert [receive(connection)[0] for connection in (late, waiting)] == [503, 503]
+    assert gone(first)
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+    assert ask(server)[2] == {"predictions": [2.0, 4.0]}
+    assert worker_of(server) != first
+    assert log.read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "how"),
+    [("[-3, 7]", "with exit code 7"), (f"[-4, {int(signal.SIGKILL)}]", "by signal 9 (Killed")],
+)
+def test_a_worker_that_dies_fails_its_own_request_and_nobody_elses(
+    make_model, start, gate: Path, request_: str, how: str
+) -> None:
+    server = start(make_model(gate=str(gate)), workers=2)
+    other = send(server, "[0]")
+    status, _, answer = ask(server, request_)
+    assert status == 500
+    assert f"the process that predicted this request ended {how}" in answer["error"]
+    status, _, told = ask(server, "", path="/ping", method="GET")
+    assert (status, told["error"], told["cause"]) == (503, answer["error"], "model")
+    assert ask(server)[2] == {"predictions": [2.0, 4.0]}
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
     gate.touch()
-    until(lambda: ask(server, "", path="/ping", method="GET")[0] == 200)
+    assert receive(other)[2] == {"predictions": [0]}
+
+
+def test_a_worker_that_dies_while_it_is_idle_costs_no_request(make_model, start) -> None:
+    server = start(make_model(), workers=1)
+    first = worker_of(server)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: gone(first))
     assert ask(server)[0] == 200
+    assert ask(server, "", path="/ping", method="GET")[0] == 200
+
+
+def test_a_worker_that_is_stopped_holds_up_nobody_and_its_request_is_not_lost(make_model, start) -> None:
+    server = start(make_model(), workers=2)
+    stopped = worker_of(server)
+    os.kill(stopped, signal.SIGSTOP)
+    waiting = send(server, "[1]")
+    for _ in range(20):
+        assert ask(server)[0] == 200
+    assert worker_of(server) != stopped
+    os.kill(stopped, signal.SIGCONT)
+    assert receive(waiting)[2] == {"predictions": [2.0]}
+
+
+def test_a_connection_whose_client_is_gone_is_closed_though_a_worker_was_forked_meanwhile(
+    make_model, start, gate: Path
+) -> None:
+    server = start(make_model(gate=str(gate)), workers=2, idle=0.3)
+    with partly(server, b"") as idle:
+        assert ask(server)[0] == 200
+        busy = [send(server, "[0]"), send(server, "[0]")]  # the second gets a process of its own
+        assert idle.recv(1) == b""
+    gate.touch()
+    assert [receive(connection)[0] for connection in busy] == [200, 200]
+
+
+def noted(tmp_path: Path) -> tuple[str, Callable[[], list[int]]]:
+    """A program that notes which process predicts, and those it noted."""
+    log = tmp_path / "processes"
+    body = f"def predict_fn(data, model):\n    print(os.getpid(), file=open({str(log)!r}, 'a'))"
+    program = PROGRAM.replace("def predict_fn(data, model):", body)
+    return program, lambda: [int(line) for line in log.read_text().split()]
+
+
+def test_no_worker_outlives_its_server(make_model, gate: Path, tmp_path: Path) -> None:
+    program, processes = noted(tmp_path)
+    model = models.load(make_model(program=program, gate=str(gate)), {})
+    server = Server(model, limits=Limits(workers=2), probe=b"[1]")
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(server.run)
+        lost = send(server, "[0]")  # with a probe
+        assert ask(server)[0] == 200
+        server.stop()
+        server.stop()
+        assert ended.result(10) == 1
+    lost.close()
+    assert len(set(processes())) == 3
+    assert all(map(gone, processes()))
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (PROGRAM + "\ndef output_fn(prediction, accept):\n    return None, accept\n", "NoneType"),
+        (PROGRAM + "\ndef output_fn(prediction, accept):\n    return '', 'text/\u20ac'\n", "latin-1"),
+        (
+            PROGRAM + "\ndef input_fn(body, content_type):\n    raise Refused(499, 'a status of nobody')\n",
+            "of nobody",
+        ),
+    ],
+)
+def test_what_the_model_answers_wrongly_is_its_failure(make_model, start, program: str, reason: str) -> None:
+    status, _, answer = ask(start(make_model(program=program)))
+    assert status == 500
+    assert reason in answer["error"]
+    assert "the process" not in answer["error"]
 
 
 def counted(tmp_path: Path) -> tuple[str, Callable[[], int]]:
@@ -504,6 +623,30 @@ def test_server_is_unhealthy_while_the_probe_has_no_answer(make_model, start, ga
     until(lambda: ask(server, "", path="/ping", method="GET")[0] == 200)
 
 
+def test_a_probe_that_is_late_is_ended_and_the_next_one_gets_another_process(
+    make_model, start, tmp_path: Path
+) -> None:
+    program, processes = noted(tmp_path)
+    server = start(
+        make_model(program=program, gate=str(tmp_path / "gate")), probe=b"[0]", ping=0.2, probe_kept=0
+    )
+    for _ in range(2):
+        assert ask(server, "", path="/ping", method="GET")[0] == 503
+    assert len(set(processes())) == 2
+    assert all(map(gone, processes()))
+
+
+def test_a_server_whose_probe_ends_its_process_is_unhealthy_and_predicts(make_model, start) -> None:
+    server = start(make_model(), probe=b"[-3, 7]", probe_kept=0)
+    for _ in range(2):
+        status, _, answer = ask(server, "", path="/ping", method="GET")
+        assert (status, answer["error"]) == (
+            503,
+            "the process that predicted the probe ended with exit code 7.",
+        )
+    assert ask(server)[0] == 200
+
+
 def test_a_server_that_stops_tells_everybody_and_answers_what_it_predicts(
     make_model, start, gate: Path
 ) -> None:
@@ -513,7 +656,6 @@ def test_a_server_that_stops_tells_everybody_and_answers_what_it_predicts(
         assert exchange(connection, "", path="/ping", method="GET")[0] == 200
     half = partly(server, SLOW[1])
     running, waiting = send(server, "[0]"), send(server)
-    until(lambda: server.running == 1)
     server.stop()
     status, headers, answer = receive(waiting)
     assert (status, headers["Connection"], headers["Retry-After"]) == (503, "close", "1")
@@ -552,7 +694,6 @@ def test_a_server_that_ends_before_its_requests_counts_them(
     with ThreadPoolExecutor(1) as pool:
         ended = pool.submit(server.run)
         lost = [send(server, "[0]"), send(server, "[0]")]
-        until(lambda: server.running == 2)
         for _ in range(stops):
             server.stop()
         assert ended.result(10) == 2
@@ -677,6 +818,35 @@ def test_a_killed_process_leaves_nobody_waiting_and_its_port_free(make_model, la
     answer = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     assert exchange(answer, "[0]")[0] == 200
     answer.close()
+
+
+def test_a_killed_process_leaves_no_other_though_one_never_answers(
+    make_model, launch, tmp_path: Path
+) -> None:
+    (tmp_path / "probe.json").write_text("[1]")
+    model = make_model(gate=str(tmp_path / "gate"))
+    process = launch("--model", str(model), "--port", "0", "--probe", str(tmp_path / "probe.json"))
+    stuck = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=10)
+    stuck.request("POST", "/invocations", body="[0]")
+    until((tmp_path / "gate is closed").exists)
+    process.kill()
+    process.communicate(timeout=10)  # returns when nobody holds its standard output any more
+    stuck.close()
+
+
+def test_what_a_model_prints_is_written_once_and_at_once(make_model, launch, monkeypatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    program = PROGRAM.replace("def model_fn(directory):", "def model_fn(directory):\n    print('loaded')")
+    program = program.replace(
+        "def predict_fn(data, model):", "def predict_fn(data, model):\n    print('asked')"
+    )
+    process = launch("--model", str(make_model(program=program)), "--port", "0")
+    assert process.stdout.readline() == "loaded\n"
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(process), timeout=10)
+    assert exchange(connection, "[1]")[0] == 200
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=10)[0] == "asked\n"
+    connection.close()
 
 
 def test_server_process_refuses_a_limit_that_is_none(make_model, launch, monkeypatch) -> None:

@@ -133,8 +133,6 @@ class Instance:
                 return
             try:
                 served.ping()
-            except endpoint.StuckError:
-                return
             except endpoint.EndpointError:
                 pass  # a model that fails is no server that fails: AWS's server goes on answering its ping
             except (OSError, http.client.HTTPException):

@@ -1,8 +1,6 @@
 """Server processes that end while an endpoint is updated: killed in each phase, for good, and drained."""
 
 import json
-import re
-import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 
 from local.cloud.place import Place
 from tests.local.cloud.rollouts import Rollouts, blue_green, canary, endpoint, kill, once, rollouts
-from tests.local.cloud.test_sagemaker_endpoints import servers
+from tests.local.cloud.test_sagemaker_endpoints import commands, servers
 from tests.local.cloud.test_stream import eventually
 
 __all__ = ["endpoint", "rollouts"]
@@ -41,12 +39,9 @@ def test_a_server_process_killed_in_any_phase_costs_no_request(rollouts: Rollout
 
 def fleets(cloud: Place) -> dict[str, set[int]]:
     """The process ids of this cloud's model servers, by the directory of the model: one a fleet."""
-    listed = subprocess.run(["ps", "-axwwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     found: dict[str, set[int]] = {}
-    for process, model in re.findall(
-        rf"^ *(\d+) .*--model ({re.escape(str(cloud.folder))}\S+)", listed, re.MULTILINE
-    ):
-        found.setdefault(model, set()).add(int(process))
+    for process, command in commands(cloud).items():
+        found.setdefault(command.partition("--model ")[2].split()[0], set()).add(process)
     return found
 
 

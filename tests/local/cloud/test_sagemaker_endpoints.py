@@ -140,11 +140,20 @@ def served(hosting: Hosting) -> Iterator[str]:
 
 def servers(cloud: Place) -> set[int]:
     """The process ids of this cloud's model servers."""
-    listed = subprocess.run(["ps", "-axwwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return set(commands(cloud))
+
+
+def commands(cloud: Place) -> dict[int, str]:
+    """The command lines of this cloud's model servers, without their workers; those of both if the cloud is gone."""
+    listed = subprocess.run(
+        ["ps", "-axwwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    parent = lifecycle.process(cloud)
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
     return {
-        int(line.split(maxsplit=1)[0])
-        for line in listed.splitlines()
-        if "local/server.py" in line and str(cloud.folder) in line
+        int(pid): command
+        for pid, of, command in rows
+        if "local/server.py" in command and str(cloud.folder) in command and parent in {None, int(of)}
     }
 
 
