@@ -1,4 +1,4 @@
-"""A fleet grows under load and shrinks when it is over, by the alarms of its own policies, and says so."""
+"""A fleet grows under load and shrinks when it is over, by the template's own policy and its alarms, and says so."""
 
 import contextlib
 import threading
@@ -10,6 +10,7 @@ import pytest
 
 from tests.local.cloud.test_sagemaker_endpoints import Hosting
 from tests.local.cloud.test_stream import eventually
+from tools.assembly import Assembly
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,11 @@ def load(hosting: Hosting, name: str, pause: float) -> Iterator[None]:
 
 
 @pytest.mark.deep  # test_rollouts and test_autoscaling have its halves
-def test_target_tracking_scales_out_under_load_and_in_when_it_is_over(hosting: Hosting) -> None:
+def test_target_tracking_scales_out_under_load_and_in_when_it_is_over(
+    hosting: Hosting, assembly: Callable[[str], Assembly]
+) -> None:
+    serving = assembly("sandbox").template("Serving")
+    policy = serving.only("AWS::ApplicationAutoScaling::ScalingPolicy")["Properties"]
     name = hosting.endpoint(hosting.config(hosting.model(hosting.store())))
     assert hosting.settled(name)["EndpointStatus"] == "InService"
     scaling = hosting.client("application-autoscaling")
@@ -48,15 +53,11 @@ def test_target_tracking_scales_out_under_load_and_in_when_it_is_over(hosting: H
     scaling.register_scalable_target(**key, MinCapacity=1, MaxCapacity=2)
     scaling.put_scaling_policy(
         **key,
-        PolicyName="track",
-        PolicyType="TargetTrackingScaling",
+        PolicyName=policy["PolicyName"],
+        PolicyType=policy["PolicyType"],
         TargetTrackingScalingPolicyConfiguration={
-            "TargetValue": 4.0,  # requests a minute, which is a second here
-            "PredefinedMetricSpecification": {
-                "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
-            },
-            "ScaleInCooldown": 60,
-            "ScaleOutCooldown": 60,
+            **policy["TargetTrackingScalingPolicyConfiguration"],
+            "TargetValue": 4.0,  # requests a minute, which is a second here: fewer than the template's
         },
     )
 
