@@ -3,20 +3,21 @@
 import contextlib
 import http.client
 import os
-import selectors
+import re
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 # What the model's process is given besides its own environment: nothing of ours that could hide a missing module.
 INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
 LAST_LINES = 100
+LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 # As AWS: SIGTERM, and SIGKILL 30 seconds later. The server needs at most 25 of them.
 STOP_SECONDS = 30.0
 
@@ -66,27 +67,46 @@ def start(
 ) -> Iterator[Endpoint]:
     """Serve a model directory on a free port until the block ends; `EndpointError` if it is not healthy in time.
 
-    The server also stops by itself when this process dies, however it dies. `on_line` gets what it writes to its
-    standard error, on a thread.
+    The server also stops by itself when this process dies, however it dies. `on_line` gets what it and its model write,
+    to standard output or error, as the log of AWS's container does; on threads.
     """
     command = [str(python), str(ROOT / "local" / "server.py"), "--model", str(model), "--port", "0"]
     command += ["--stop-with-parent", *(["--probe", str(probe)] if probe else [])]
     env = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(environment)
     said: deque[str] = deque(maxlen=LAST_LINES)
+    port: Future[int] = Future()
+
+    def hear(line: str) -> None:
+        said.append(line)
+        on_line(line)
+
+    def hear_the_port(line: str) -> None:
+        if (listening := LISTENING.fullmatch(line)) and not port.done():
+            port.set_result(int(listening[1]))
+        else:
+            hear(line)
+
     with subprocess.Popen(
         command, cwd=model, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         # Read all the time: a full pipe would stop the server.
-        reader = threading.Thread(target=_read, args=(process, said, on_line), daemon=True)
-        reader.start()
+        readers = [
+            threading.Thread(target=_read, args=(process.stderr, hear, lambda: None), daemon=True),
+            threading.Thread(target=_read, args=(process.stdout, hear_the_port, port.cancel), daemon=True),
+        ]
+        for reader in readers:
+            reader.start()
         try:
-            port = _port(process, seconds)
-            if port is None:
+            try:
+                endpoint = Endpoint(port.result(seconds))
+            except (TimeoutError, CancelledError):
                 process.kill()
-                reader.join()
+                for reader in readers:
+                    reader.join()
                 reason = "\n".join(said) or "it said nothing"
-                raise EndpointError(f"the model server did not start within {seconds:.0f} s: {reason}")
-            endpoint = Endpoint(port)
+                raise EndpointError(
+                    f"the model server did not start within {seconds:.0f} s: {reason}"
+                ) from None
             try:
                 endpoint.ping()
                 yield endpoint
@@ -94,25 +114,14 @@ def start(
                 endpoint.close()
         finally:
             _stop(process)
-            reader.join()
+            for reader in readers:
+                reader.join()
 
 
-def _read(process: "subprocess.Popen[bytes]", said: deque[str], on_line: Callable[[str], None]) -> None:
-    for line in cast(IO[bytes], process.stderr):
-        text = line.decode(errors="replace").rstrip("\n")
-        said.append(text)
-        on_line(text)
-
-
-def _port(process: "subprocess.Popen[bytes]", seconds: float) -> int | None:
-    """The port of the server's first line, or None if it ends or the time is up before."""
-    announced = cast(IO[bytes], process.stdout)  # it was asked for as a pipe
-    deadline = time.monotonic() + seconds
-    with selectors.DefaultSelector() as selector:
-        selector.register(announced, selectors.EVENT_READ)
-        if selector.select(deadline - time.monotonic()) and (line := announced.readline()):
-            return int(line.rsplit(b":", 1)[1])
-    return None
+def _read(output: IO[bytes], hear: Callable[[str], None], ended: Callable[[], object]) -> None:
+    for line in output:
+        hear(line.decode(errors="replace").rstrip("\n"))
+    ended()
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
