@@ -21,7 +21,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from lambdas import clients, difference, registry, rollout_result, serving_stack, settings
 from lambdas.completion import REPAIR, Completion
-from lambdas.difference import Difference, UnsettledError
+from lambdas.difference import AlarmsRingError, Difference, UnsettledError
 from lambdas.rollout_result import Result
 from lambdas.serving_stack import ResourceFailure, ServingStack, StackBusyError
 
@@ -224,7 +224,15 @@ def _try_again(completion: Completion, stack: ServingStack, to: Settings, aws: A
     difference.look(aws.sagemaker, to.endpoint_name)
     if version and version.releasable and not registry.superseded(version, stack.model_package, serving):
         withdrawn = registry.withdrawn(stack.model_package, serving)
-        ringing = difference.ringing(aws.cloudwatch, stack, withdrawn=withdrawn)
+        try:
+            ringing = difference.ringing(aws.cloudwatch, stack, withdrawn=withdrawn)
+        except AlarmsRingError as error:
+            # The hourly look releases it: an alarm may ring for longer than a check can wait.
+            said = rollout_result.waiting(
+                version, error.names, stack.model_package, stack.status, completion.time
+            )
+            rollout_result.report(said, source=to.result_source, events=aws.events, sagemaker=aws.sagemaker)
+            return
         token = serving_stack.release_token(version.number, completion.id)
         _serve(stack, version.arn, token=token, to=to, aws=aws, guarded=not ringing)
 

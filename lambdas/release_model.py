@@ -5,8 +5,9 @@ says when to look. What should serve is the newest version that is approved and 
 of an older one, or of one that has been rejected or deleted, never of a newer one that nobody has rejected.
 
 An approval is tried once, so it waits for what would spoil the try: an update or scaling that runs, a stack that is to be put
-right, a rollback alarm that rings. The alarms watch the endpoint, so a bad version in service rings them, too, and would
-bring itself back: what takes the place of a withdrawn version is therefore released without them.
+right, a rollback alarm that rings. The queue gives up after some hours, and an alarm may ring for longer: the hourly look
+finds what was told to wait. The alarms watch the endpoint, so a bad version in service rings them, too, and would bring
+itself back: what takes the place of a withdrawn version is therefore released without them.
 """
 
 import json
@@ -129,12 +130,16 @@ def release(event: dict[str, Any], to: Settings, aws: Aws) -> str | None:
         _end_failed_try(package, trigger, aws)
     serving = registry.find(aws.sagemaker, stack.model_package)
     withdrawn = registry.withdrawn(stack.model_package, serving)
+    hourly = trigger.kind != CHANGE
     # A rejection of what is approved now came late: perhaps after the approval's own event, which found a failed try.
     looks = withdrawn or bool(package and package.status == registry.APPROVED)
     named = [package.arn] if package else []
-    wanted = registry.wanted(aws.sagemaker, to.model_package_group_name, named=named) if looks else None
-    _wait_for_its_result(wanted, failed)
-    if trigger.kind != CHANGE:
+    wanted = None
+    if looks or hourly:
+        wanted = registry.wanted(aws.sagemaker, to.model_package_group_name, named=named)
+    looks = looks or (hourly and _waits(stack, serving, wanted))
+    _wait_for_its_result(wanted if looks else None, failed)
+    if hourly:
         metrics.add_metric(name=METRIC, unit=MetricUnit.Count, value=int(withdrawn and not wanted))
     if not looks:
         return "not approved now, and what serves has not been withdrawn"
@@ -162,6 +167,8 @@ def _replace(
             ringing = difference.ringing(aws.cloudwatch, stack, withdrawn=withdrawn)
         except AlarmsRingError as error:
             _tell_waiting(stack, wanted, error.names, trigger, to, aws)
+            if trigger.kind != CHANGE:
+                return str(error)  # the next hour looks again, and no decision queues behind this look
             raise
     # Told first: once the update runs, another version serves, and nobody would look back.
     _tell(stack, serving, wanted, ringing, trigger, to, aws)
@@ -169,6 +176,16 @@ def _replace(
         token = serving_stack.release_token(wanted.number, trigger.id)
         _serve(stack, wanted.arn, token=token, to=to, aws=aws, guarded=not ringing)
     return reason
+
+
+def _waits(stack: ServingStack, serving: Version | None, wanted: Version | None) -> bool:
+    """Whether `wanted` was told that it waits for an alarm: the queue may have given its approval up since.
+
+    Not beside a stack that serves nothing, which a person may have emptied.
+    """
+    if wanted is None or wanted.result != registry.WAITING or not stack.model_package:
+        return False
+    return registry.superseded(wanted, stack.model_package, serving) is None
 
 
 def _wait_for_its_result(version: Version | None, failed: tuple[int, datetime] | None) -> None:
@@ -205,16 +222,11 @@ def _end_failed_try(version: Version, trigger: Trigger, aws: Aws) -> None:
 def _tell_waiting(
     stack: ServingStack, wanted: Version, ringing: list[str], trigger: Trigger, to: Settings, aws: Aws
 ) -> None:
-    """Say once why an approved version is not released yet, and what a person can do about it."""
+    """Say once why an approved version is not released yet."""
     if wanted.result == registry.WAITING:
         return
-    reason = (
-        f"{', '.join(ringing)} rings and would take it back. It is released when the alarm is quiet; if the version in "
-        "service is the cause: reject that one"
-    )
-    said = Result(
-        wanted.arn, registry.WAITING, reason, stack.model_package, stack.status, wanted.after(trigger.time)
-    )
+    at = wanted.after(trigger.time)
+    said = rollout_result.waiting(wanted, ringing, stack.model_package, stack.status, at)
     rollout_result.report(said, source=to.result_source, events=aws.events, sagemaker=aws.sagemaker)
 
 

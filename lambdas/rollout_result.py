@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from lambdas import registry
+from lambdas.registry import Version
 
 DETAIL_TYPE = "Rollout Result"
 # What the registry takes ("CustomerMetadataMap", SageMaker API Reference): letters, numbers, spaces and _ . : / = + - @
@@ -31,6 +32,15 @@ class Result:
     running: str
     stack_status: str
     at: str
+
+
+def waiting(version: Version, ringing: list[str], running: str, stack_status: str, at: str) -> Result:
+    """That `version` is not released yet, because `ringing` alarms would take it back, and what a person can do."""
+    reason = (
+        f"{', '.join(ringing)} rings and would take it back. It is released when the alarm is quiet; if the version in "
+        "service is the cause: reject that one"
+    )
+    return Result(version.arn, registry.WAITING, reason, running, stack_status, at)
 
 
 def report(result: Result, *, source: str, events: Any, sagemaker: Any) -> bool:

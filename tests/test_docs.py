@@ -18,6 +18,7 @@ DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").
 EXAM_MAP = ROOT / "docs" / "exam-map.md"
 
 LINK = re.compile(r"\]\(([^)#\s]+)?(#[^)\s]+)?\)")
+FIRST = re.compile(r"aws ([a-z-]+) (list-[a-z-]+)\b([^\n)`]*?\[(?:0|-1)\][^\n)`]*)")
 FENCE = re.compile(r"```(\w+)([^\n]*)\n(.*?)```", re.DOTALL)
 
 
@@ -101,6 +102,36 @@ def test_every_aws_command_exists(document):
 def test_an_aws_command_that_does_not_exist_is_found():
     text = "`aws glue get-tables`, `aws sagemaker wait endpoint-in-service`, `aws glue get-chairs`, `aws glu get-jobs`"
     assert list(unknown_aws_commands(text)) == [("glu", "get-jobs"), ("glue", "get-chairs")]
+
+
+def first_of_a_list_in_no_order(text):
+    """The CLI's lists of which a command takes the first by the API's own order, which it could be asked for."""
+    session = botocore.session.get_session()
+    for service, command, options in FIRST.findall(text):
+        api = session.get_service_model(service)
+        (operation,) = (name for name in api.operation_names if xform_name(name, "-") == command)
+        if (
+            "SortOrder" in api.operation_model(operation).input_shape.members
+            and "--sort-order" not in options
+        ):
+            yield service, command
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_who_takes_the_first_of_a_list_asks_for_an_order(document):
+    assert list(first_of_a_list_in_no_order(document.read_text())) == []
+
+
+def test_the_first_of_a_list_in_the_api_s_own_order_is_found():
+    text = "\n".join(
+        f'aws {command} --query "L[0].Arn"'
+        for command in (
+            "sagemaker list-models",
+            "sagemaker list-models --sort-order Descending",
+            "glue list-data-quality-results",
+        )
+    )
+    assert list(first_of_a_list_in_no_order(text)) == [("sagemaker", "list-models")]
 
 
 # A shell's words: what is set (`name=`, `name()`), what is used (`$name`), what is written (`> file`, a copy's last

@@ -84,7 +84,8 @@ def _versions(s3: Any, bucket: str) -> Iterator[list[dict[str, str]]]:
 def _runs(sagemaker: Any, pipelines: list[str]) -> Iterator[tuple[str, str]]:
     """(ARN, status) of every execution of these pipelines."""
     for pipeline in pipelines:
-        for page in sagemaker.get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline):
+        pages = sagemaker.get_paginator("list_pipeline_executions")
+        for page in pages.paginate(PipelineName=pipeline, SortOrder="Descending"):
             for run in page["PipelineExecutionSummaries"]:
                 yield run["PipelineExecutionArn"], run["PipelineExecutionStatus"]
 

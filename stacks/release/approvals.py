@@ -19,7 +19,7 @@ class Approvals(Construct):
 
     The event is a hint, not an order: the function looks at what is approved and in service when it runs. The rule is
     the first lock against a loop: what the functions write beside a version is no decision. AWS documents no event for
-    a deleted version, so what serves is looked at once an hour, too.
+    a deleted version, so what serves is looked at once an hour, too, and so is what waits for an alarm that rings.
     """
 
     def __init__(self, scope: Construct, id: str, *, config: Config, foundation: Foundation) -> None:

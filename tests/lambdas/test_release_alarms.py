@@ -12,14 +12,18 @@ from tests.lambdas.serving_world import (
     DONE,
     ERRORS_ALARM,
     FOLLOWER,
+    REJECTED_AT,
     World,
     approval_event,
     approve,
     completion_event,
+    hourly_event,
     message,
     package,
     rejection_event,
 )
+
+WAITS = {"rollout": "waiting", "rollout-at": APPROVED_AT, "rollout-reason": "an alarm rings"}
 
 
 def parameters(world: World) -> tuple[str, str]:
@@ -40,6 +44,88 @@ def test_an_approval_waits_while_an_alarm_that_would_take_it_back_rings_and_says
     world.alarms[ERRORS_ALARM] = "OK"
     assert release_model.handler(message(approval_event(2)), context) == DONE
     assert parameters(world) == (package(2), "on")
+
+
+def test_an_approval_that_waited_so_long_that_its_event_was_given_up_is_released_once_the_alarm_is_quiet(
+    world: World, context: Context
+) -> None:
+    approve(world.serving(1), 2)
+    world.alarms[ERRORS_ALARM] = "ALARM"
+    release_model.handler(message(approval_event(2)), context)
+    for _ in range(2):
+        assert release_model.handler(message(hourly_event()), context) == DONE, "no decision queues behind it"
+    assert world.updates == []
+    world.alarms[ERRORS_ALARM] = "OK"
+    assert release_model.handler(message(hourly_event()), context) == DONE
+    assert parameters(world) == (package(2), "on")
+    assert [told["result"] for told in world.results] == ["waiting"]
+
+
+def test_a_version_that_waited_and_then_failed_is_not_tried_again_every_hour(
+    world: World, context: Context
+) -> None:
+    approve(world.serving(1), 2)
+    world.alarms[ERRORS_ALARM] = "ALARM"
+    release_model.handler(message(approval_event(2)), context)
+    world.alarms[ERRORS_ALARM] = "OK"
+    release_model.handler(message(hourly_event()), context)
+    world.fail(ENDPOINT_TYPE, "UPDATE_FAILED", "an alarm went off", time=REJECTED_AT)
+    token = world.updates[-1]["ClientRequestToken"]
+    end = completion_event("UPDATE_ROLLBACK_COMPLETE", token=token, time=REJECTED_AT)
+    assert release_model.handler(message(hourly_event()), context) == AGAIN, "its result is not written yet"
+    check_rollout.handler(message(end), context)
+    assert release_model.handler(message(hourly_event()), context) == DONE
+    assert len(world.updates) == 1
+    assert [told["result"] for told in world.results] == ["waiting", "rolled back"]
+
+
+@pytest.mark.parametrize("status", ["Approved", "PendingManualApproval"])
+def test_a_version_that_waited_replaces_no_newer_one_that_nobody_has_rejected(
+    world: World, context: Context, status: str
+) -> None:
+    approve(world.serving(3), 2)
+    world.packages[package(3)] = status
+    world.metadata[package(2)] = WAITS
+    release_model.handler(message(hourly_event()), context)
+    assert world.updates == []
+
+
+def test_a_version_that_waited_does_not_fill_a_stack_that_serves_nothing(
+    world: World, context: Context
+) -> None:
+    """A person may have emptied it."""
+    approve(world, 2)
+    world.metadata[package(2)] = WAITS
+    release_model.handler(message(hourly_event()), context)
+    assert world.updates == []
+
+
+def test_an_older_version_that_waits_does_not_keep_the_hourly_look_waiting_while_the_stack_is_wrong(
+    world: World, context: Context
+) -> None:
+    attempt(world.serving(1), context, 3, rolled_back=True)
+    approve(world, 2)
+    world.packages[package(3)] = "PendingManualApproval"
+    world.metadata[package(2)] = WAITS
+    assert release_model.handler(message(hourly_event()), context) == DONE
+
+
+def test_a_release_that_met_a_scaling_endpoint_and_then_a_ringing_alarm_waits_for_the_hourly_look(
+    world: World, context: Context
+) -> None:
+    approve(world.serving(1), 2)
+    world.metadata[package(2)] = WAITS
+    release_model.handler(message(approval_event(2)), context)
+    end = completion_event("UPDATE_ROLLBACK_COMPLETE", token=world.updates[-1]["ClientRequestToken"])
+    world.fail(ENDPOINT_TYPE, "UPDATE_FAILED", f"{IN_PROGRESS} arn:aws:sagemaker:…:endpoint/flights-sandbox")
+    world.alarms[ERRORS_ALARM] = "ALARM"
+    for _ in range(2):
+        assert check_rollout.handler(message(end), context) == DONE
+    assert [told["result"] for told in world.results] == ["waiting"]
+    world.alarms[ERRORS_ALARM] = "OK"
+    assert release_model.handler(message(hourly_event()), context) == DONE
+    assert parameters(world) == (package(2), "on")
+    assert len(world.updates) == 2
 
 
 def test_that_it_waits_is_told_of_a_version_about_which_something_was_written_at_the_same_moment(

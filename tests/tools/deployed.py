@@ -90,7 +90,8 @@ class SageMaker:
         assert self.runs[PipelineExecutionArn] == "Executing"
         self.runs[PipelineExecutionArn] = "Stopping"
 
-    def _executions(self, *, PipelineName):  # noqa: N803
+    def _executions(self, *, PipelineName, SortOrder):  # noqa: N803
+        assert SortOrder == "Descending"
         for arn, status in self.runs.items():
             summary = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": status}
             yield {"PipelineExecutionSummaries": [summary]}

@@ -125,7 +125,7 @@ class Endpoints:
             for it in self._store.all("endpoint").values()
             if named in it["EndpointName"] and status in {None, it["EndpointStatus"]}
         ]
-        found, token = page(records, request, supported=("StatusEquals",))
+        found, token = page(records, request, order="Descending", supported=("StatusEquals",))
         return {"Endpoints": [{name: it[name] for name in names} for it in found], "NextToken": token}
 
     def _update(self, caller: Caller, request: Record) -> Record:

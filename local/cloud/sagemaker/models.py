@@ -197,7 +197,7 @@ class _Models:
     def _listed(self, kind: str, names: tuple[str, ...], answer: str, request: Record) -> Record:
         named = request.get("NameContains", "")
         records = [it for it in self._store.all(kind).values() if named in it[names[0]]]
-        found, token = page(records, request)
+        found, token = page(records, request, order="Descending")
         return {answer: [{name: it[name] for name in names} for it in found], "NextToken": token}
 
     def _check_data(self, wanted: Runnable) -> None:

@@ -7,7 +7,7 @@ import functools
 import json
 import secrets
 import threading
-from typing import Any
+from typing import Any, Literal
 
 import botocore.session
 
@@ -20,6 +20,8 @@ from local.cloud.sagemaker.store import Record, Store, authorize_create, invalid
 from local.runner import DefinitionError, StepResult, check
 from local.runner.definition import Definition, Step, parse
 
+# The API Reference names no default for pipelines, executions and steps: who needs an order asks for it.
+_ORDER: Literal["Descending"] = "Descending"
 _UNSUPPORTED = (
     *("PipelineDefinitionS3Location", "SelectiveExecutionConfig"),
     *("PipelineVersionId", "MlflowExperimentName"),
@@ -114,7 +116,7 @@ class _Pipelines:
         caller.authorize("sagemaker:ListPipelines", "*")
         prefix = request.get("PipelineNamePrefix", "")
         found = [it for it in self._store.all("pipeline").values() if it["PipelineName"].startswith(prefix)]
-        pipelines, token = page(found, request, supported=["PipelineNamePrefix"])
+        pipelines, token = page(found, request, order=_ORDER, supported=["PipelineNamePrefix"])
         hidden = ("PipelineDefinition", "PipelineStatus", "CreatedBy")
         summaries = [{name: it[name] for name in it if name not in hidden} for it in pipelines]
         return {"PipelineSummaries": summaries, "NextToken": token}
@@ -182,7 +184,7 @@ class _Pipelines:
     def list_executions(self, caller: Caller, request: Record) -> Record:
         pipeline = self._pipeline(caller, "ListPipelineExecutions", request["PipelineName"])
         found = [it.described.copy() for it in self._of(pipeline)]
-        executions, token = page(found, request, supported=["PipelineName"])
+        executions, token = page(found, request, order=_ORDER, supported=["PipelineName"])
         summaries = [
             {
                 "StartTime": it["CreationTime"],
@@ -196,7 +198,7 @@ class _Pipelines:
     def list_steps(self, caller: Caller, request: Record) -> Record:
         execution = self._execution(caller, "ListPipelineExecutionSteps", request)
         steps = [{"CreationTime": it["StartTime"], "Step": dict(it)} for it in list(execution.steps.values())]
-        found, token = page(steps, request, supported=["PipelineExecutionArn"])
+        found, token = page(steps, request, order=_ORDER, supported=["PipelineExecutionArn"])
         return {"PipelineExecutionSteps": [it["Step"] for it in found], "NextToken": token}
 
     def list_parameters(self, caller: Caller, request: Record) -> Record:

@@ -69,7 +69,9 @@ class _Registry:
         caller.authorize("sagemaker:ListModelPackageGroups", "*")
         named = request.get("NameContains", "")
         groups = self._store.all("model-package-group").values()
-        found, token = page([it for it in groups if named in it["ModelPackageGroupName"]], request)
+        found, token = page(
+            [it for it in groups if named in it["ModelPackageGroupName"]], request, order="Ascending"
+        )
         return {
             "ModelPackageGroupSummaryList": [_without(it, "CreatedBy") for it in found],
             "NextToken": token,
@@ -136,6 +138,7 @@ class _Registry:
         found, token = page(
             [it for it in records if status in {None, it["ModelApprovalStatus"]}],
             request,
+            order="Ascending",
             supported=("ModelPackageGroupName", "ModelApprovalStatus"),
         )
         return {"ModelPackageSummaryList": [_summary(it) for it in found], "NextToken": token}

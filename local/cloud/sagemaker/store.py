@@ -6,7 +6,7 @@ import copy
 import datetime as dt
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from local.cloud.place import REGION
 from local.cloud.protocol import ApiError, Caller, arn
@@ -118,21 +118,26 @@ def authorize_create(caller: Caller, action: str, resource: str, tags: Tags) -> 
 
 
 def page(
-    found: Sequence[Record], request: Mapping[str, Any], *, supported: Sequence[str] = ()
+    found: Sequence[Record],
+    request: Mapping[str, Any],
+    *,
+    order: Literal["Ascending", "Descending"],
+    supported: Sequence[str] = (),
 ) -> tuple[list[Record], str | None]:
-    """One page of a listing, newest first unless asked otherwise, and the token of the next.
+    """One page of a listing by time, and the token of the next; `order` is the operation's own unless asked otherwise.
 
-    What the request asks beyond order, name, size and `supported` is refused.
+    The defaults of `SortOrder` differ from operation to operation (API Reference). What the request asks beyond order,
+    name, size and `supported` is refused.
     """
-    order = ("MaxResults", "NextToken", "SortBy", "SortOrder", "NameContains")
-    if unknown := sorted(set(request) - {*order, *supported}):
+    known = ("MaxResults", "NextToken", "SortBy", "SortOrder", "NameContains")
+    if unknown := sorted(set(request) - {*known, *supported}):
         raise invalid(f"{unknown[0]} is unsupported in the embedded cloud.")
     if request.get("SortBy", "CreationTime") != "CreationTime":
         raise invalid(f"SortBy {request['SortBy']} is unsupported in the embedded cloud: use CreationTime.")
     ordered = sorted(
         found,
         key=lambda record: record["CreationTime"],
-        reverse=request.get("SortOrder", "Descending") == "Descending",
+        reverse=request.get("SortOrder", order) == "Descending",
     )
     try:
         start = int(request.get("NextToken", "0"))

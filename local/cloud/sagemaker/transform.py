@@ -103,7 +103,9 @@ class _Transform:
             for it in self._store.all(KIND.resource).values()
             if named in it["TransformJobName"] and status in {None, it[KIND.status]}
         ]
-        shown, token = page(found, {"MaxResults": 10, **request}, supported=("StatusEquals",))
+        shown, token = page(
+            found, {"MaxResults": 10, **request}, order="Descending", supported=("StatusEquals",)
+        )
         summaries = [{name: it[name] for name in _LISTED if name in it} for it in shown]
         return {"TransformJobSummaries": summaries, "NextToken": token}
 

@@ -176,9 +176,12 @@ def test_the_schedule_of_the_template_predicts_what_lies_there_and_joins_it(
     ]
     sagemaker = release.client("sagemaker")
     listed = eventually(
-        lambda: sagemaker.list_transform_jobs(StatusEquals="Completed")["TransformJobSummaries"], seconds=30
+        lambda: sagemaker.list_transform_jobs(StatusEquals="Completed", SortOrder="Ascending")[
+            "TransformJobSummaries"
+        ],
+        seconds=30,
     )
-    job = sagemaker.describe_transform_job(TransformJobName=listed[-1]["TransformJobName"])
+    job = sagemaker.describe_transform_job(TransformJobName=listed[0]["TransformJobName"])
     model = sagemaker.describe_model(ModelName=job["ModelName"])
     assert model["PrimaryContainer"]["ModelPackageName"] == first
 

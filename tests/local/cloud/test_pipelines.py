@@ -222,10 +222,10 @@ def test_a_model_below_the_threshold_is_refused_with_the_reason(data: Account) -
     assert data.packages() == []
 
 
-def test_the_newest_step_is_listed_first_and_page_by_page(data: Account) -> None:
+def test_steps_are_listed_page_by_page_the_newest_first_if_asked(data: Account) -> None:
     execution = data.run(trained())["PipelineExecutionArn"]
     pages = data.sagemaker.get_paginator("list_pipeline_execution_steps").paginate(
-        PipelineExecutionArn=execution, PaginationConfig={"PageSize": 3}
+        PipelineExecutionArn=execution, SortOrder="Descending", PaginationConfig={"PageSize": 3}
     )
     names = [[step["StepName"] for step in page["PipelineExecutionSteps"]] for page in pages]
     assert names == [["Register", "Gate", "Evaluate"], ["Train"]]

@@ -319,6 +319,18 @@ def test_the_sdk_s_own_classes_put_a_registered_version_in_service_and_invoke_it
     assert hosting.sagemaker.list_models(NameContains=name)["Models"] == []
 
 
+def test_models_and_configurations_are_listed_newest_first_unless_asked_otherwise(hosting: Hosting) -> None:
+    models = [hosting.model(hosting.store()) for _ in range(2)]
+    configs = [hosting.config(models[0]) for _ in range(2)]
+    listed = [it["ModelName"] for it in hosting.sagemaker.list_models()["Models"]]
+    assert [name for name in listed if name in models] == models[::-1]
+    listed = [
+        it["EndpointConfigName"]
+        for it in hosting.sagemaker.list_endpoint_configs(SortOrder="Ascending")["EndpointConfigs"]
+    ]
+    assert [name for name in listed if name in configs] == configs
+
+
 def test_an_update_replaces_the_fleet_and_keeps_answering(hosting: Hosting) -> None:
     name = hosting.endpoint(hosting.config(hosting.model(hosting.store(2))))
     hosting.settled(name)

@@ -86,6 +86,23 @@ def test_versions_are_numbered_and_no_number_comes_twice(client, group: str) -> 
     assert [it["ModelPackageVersion"] for it in listed["ModelPackageSummaryList"]] == [1, 3]
 
 
+def test_versions_and_groups_are_listed_oldest_first_unless_asked_otherwise(client, group: str) -> None:
+    """ListModelPackages and ListModelPackageGroups, as the API Reference has them; most other lists begin with the newest."""
+    sagemaker, later = client("sagemaker"), f"{group}-later"
+    versions = [register(sagemaker, group) for _ in range(3)]
+
+    def listed(**asked: Any) -> list[str]:
+        found = sagemaker.list_model_packages(ModelPackageGroupName=group, **asked)
+        return [it["ModelPackageArn"] for it in found["ModelPackageSummaryList"]]
+
+    assert listed() == listed(SortOrder="Ascending") == versions
+    assert listed(SortOrder="Descending") == versions[::-1]
+    sagemaker.create_model_package_group(ModelPackageGroupName=later)
+    groups = sagemaker.list_model_package_groups(NameContains=group)["ModelPackageGroupSummaryList"]
+    sagemaker.delete_model_package_group(ModelPackageGroupName=later)
+    assert [it["ModelPackageGroupName"] for it in groups] == [group, later]
+
+
 def test_a_version_is_described_as_it_was_registered(client, group: str) -> None:
     sagemaker = client("sagemaker")
     source = {"ContentType": "application/json", "S3Uri": "s3://bucket/evaluation.json"}
