@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -16,19 +17,20 @@ from stacks.section import Section
 TAGS_OF_UNIONS = {"strategy": STRATEGIES, "kind": EXPERIMENTS}
 SCALARS = ("int", "float", "str")
 MEMBERS = {*SCALARS, *(tag for tags in TAGS_OF_UNIONS.values() for tag in tags)}
-OBJECT = "must be an object. See stacks/config.py for its keys."
-# What to do about an error that Pydantic describes in its own terms.
+OBJECT = "must be an object. See {file} for its keys."
+# What to do about an error that Pydantic describes in its own terms; `file` defines the section in question.
 REMEDIES = {
     "dict_type": OBJECT,
-    "extra_forbidden": "unknown key. Remove it, or see stacks/config.py for the names.",
-    "missing": "missing. Every stage states every knob; see stacks/config.py.",
+    "extra_forbidden": "unknown key. Remove it, or see {file} for the names.",
+    "is_instance_of": "must be a list.",
+    "missing": "missing. Every stage states every knob; see {file}.",
     "model_attributes_type": OBJECT,
     "model_type": OBJECT,
 }
 
 
-def lines(error: ValidationError, where: str) -> list[str]:
-    """One line a wrong key below `where`: a value that fits no member of a union is one mistake, not one for each."""
+def lines(error: ValidationError, model: type[Section], where: str) -> list[str]:
+    """One line a wrong key of the model below `where`: a value that fits no member of a union is one mistake."""
     told: dict[str, str] = {}
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"] if part not in MEMBERS)
@@ -36,8 +38,9 @@ def lines(error: ValidationError, where: str) -> list[str]:
         value = item["input"]
         if tag := _tag(item):
             key, value = f"{key}.{tag}", value.get(tag)
-        shown = "" if isinstance(value, Mapping | Section) else f" = {json.dumps(value, default=str)}"
-        told.setdefault(key, f"{key}{shown}: {_remedy(item)}")
+        hidden = isinstance(value, Mapping | Section) or item["type"] == "union_tag_not_found"
+        shown = "" if hidden else f" = {json.dumps(value, default=str)}"
+        told.setdefault(key, f"{key}{shown}: {_remedy(item, _file(item, model))}")
     return list(told.values())
 
 
@@ -47,12 +50,35 @@ def _tag(item: ErrorDetails) -> str | None:
     return str(chosen).strip("'") or None
 
 
-def _remedy(item: ErrorDetails) -> str:
+def _remedy(item: ErrorDetails, file: str) -> str:
     if tag := _tag(item):
-        return f"must be one of {', '.join(TAGS_OF_UNIONS[tag])}."
+        choice = f"must be one of {', '.join(TAGS_OF_UNIONS[tag])}."
+        return f"missing. It {choice}" if item["type"] == "union_tag_not_found" else choice
     if item["loc"][-1:] and item["loc"][-1] in SCALARS:
         return "must be a number or a string."
-    if item["type"] == "string_pattern_mismatch":
-        return f"must match {item['ctx']['pattern']}."
+    if item["type"] == "sequence_str":
+        return f"must be a list: {json.dumps([item['input']])}."
     message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be").rstrip(".")
-    return REMEDIES.get(item["type"], f"{message}.")
+    remedy = REMEDIES.get(item["type"])
+    return remedy.format(file=file) if remedy else f"{message}."
+
+
+def _file(item: ErrorDetails, model: type[Section]) -> str:
+    """Where the innermost section on the way to an error is defined: "stacks/serving_config.py".
+
+    The members of a union are tried together: each union's stand in one file.
+    """
+    inner = [model]
+    for part in item["loc"]:
+        fields = [section.model_fields[part] for section in inner if part in section.model_fields]
+        inner = [found for field in fields for found in _sections(field.annotation)] or inner
+    return f"{inner[0].__module__.replace('.', '/')}.py"
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that an annotation speaks of: itself, the members of a union, the items of a list."""
+    if members := get_args(annotation):
+        for member in members:
+            yield from _sections(member)
+    elif isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation

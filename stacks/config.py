@@ -22,7 +22,7 @@ from stacks.option_config import (
     Experiment,
     ServerlessConfig,
 )
-from stacks.section import Percent, Section, WholeNumber
+from stacks.section import Percent, Section, WholeNumber, matching
 from stacks.serving_config import ServingConfig
 from stacks.serving_rules import Option
 from stacks.training_config import TrainingConfig
@@ -37,8 +37,12 @@ CLI_KEYS = ("acknowledged-issue-numbers", "cli-telemetry")
 
 # The days CloudWatch Logs accepts ("PutRetentionPolicy", CloudWatch Logs API Reference).
 LogDays = Annotated[Literal[1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], WholeNumber]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,19}$")]
-Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")]
+Name = Annotated[
+    str,
+    matching(r"[a-z][a-z0-9-]{1,19}", "must be 2 to 20 lower-case letters, digits and -, a letter first."),
+]
+Dataset = Annotated[str, matching(r"[a-z0-9_-]+", "must be lower-case letters, digits, _ and -.")]
+Email = Annotated[str, matching(r"[^@\s]+@[^@\s]+\.[^@\s]+", 'must be an address, or "" for nobody.')]
 # "Tag your Amazon EC2 resources", restrictions; of the 50, CDK gives a subnet three, and one is `DEPLOYMENT_TAG`.
 TAG_KEY = re.compile(r"(?!aws:)[\w .:/=+@-]{1,128}", re.IGNORECASE)
 TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
@@ -125,7 +129,7 @@ class StageConfig(Section):
     """One stage, as `cdk.json` spells it under `stages`."""
 
     name: Name
-    dataset: str = Field(pattern=r"^[a-z0-9_-]+$")
+    dataset: Dataset
     tags: Mapping[str, str]
     options: Sequence[Literal["serverless", "asynchronous", "batch", "experiment"]]
     foundation: FoundationConfig
@@ -255,7 +259,9 @@ def load(context: Mapping[str, Any]) -> Config:
         config = Config.model_validate({**stages[stage], "stage": stage})
         schema.load(config.dataset)
     except ValidationError as error:
-        raise ConfigError("\n".join(complaints.lines(error, f"{FILE}: context.stages.{stage}"))) from None
+        raise ConfigError(
+            "\n".join(complaints.lines(error, Config, f"{FILE}: context.stages.{stage}"))
+        ) from None
     except schema.SchemaError as error:
         raise ConfigError(
             f"{FILE}: context.stages.{stage}.dataset = {json.dumps(config.dataset)}: {error}"

@@ -9,16 +9,16 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pipeline.instances import TRANSFORM_TYPES
 from stacks import rollout_config
 from stacks.option_section import OptionConfig
-from stacks.rollout_config import Rollout
+from stacks.rollout_config import Fleets, Rollout
 from stacks.section import (
-    AlarmPeriod,
+    AlarmTimes,
     Cooldown,
     EndpointInstance,
     InstanceType,
     Percent,
     Schedule,
-    Section,
     WholeNumber,
+    matching,
 )
 from stacks.serving_rules import Option
 from stacks.transform_filter import CsvFilter
@@ -26,7 +26,14 @@ from stacks.transform_filter import CsvFilter
 EXPERIMENTS = ("AB", "SHADOW")
 CHAMPION, CHALLENGER = "Champion", "Challenger"  # the variants of an experiment
 
-Prefix = Annotated[str, Field(pattern=r"^([a-z0-9-]+/)+$", max_length=200)]
+Prefix = Annotated[
+    str,
+    Field(max_length=200),
+    matching(
+        r"([a-z0-9-]+/)+",
+        "must be folders of lower-case letters, digits and -, and each must end in /, e.g. batch/input/.",
+    ),
+]
 
 
 def _transforms(value: str) -> str:
@@ -60,15 +67,13 @@ class ServerlessConfig(OptionConfig):
         return self
 
 
-class AsynchronousAlarmConfig(Section):
+class AsynchronousAlarmConfig(AlarmTimes):
     """When a rollout is rolled back: more than `failed_invocations` in a period, again and again.
 
     A number, not a share: an asynchronous endpoint publishes no Invocations to divide by.
     """
 
     failed_invocations: int = Field(ge=0)
-    period_seconds: AlarmPeriod
-    evaluation_periods: int = Field(ge=1, le=10)
 
     @field_validator("failed_invocations")
     @classmethod
@@ -78,11 +83,6 @@ class AsynchronousAlarmConfig(Section):
                 "an alarm that so many failures in one period do not set off watches nothing. Use 1000 or fewer."
             )
         return value
-
-    @property
-    def window_seconds(self) -> int:
-        """How long something must be wrong before the alarm goes off."""
-        return self.period_seconds * self.evaluation_periods
 
 
 class AsynchronousConfig(OptionConfig):
@@ -108,9 +108,17 @@ class AsynchronousConfig(OptionConfig):
     alarms: AsynchronousAlarmConfig
 
     @property
+    def fleets(self) -> Fleets:
+        """The numbers of instances that may be running when a rollout begins."""
+        return Fleets(
+            least=("minimum_instances", self.minimum_instances),
+            most=("maximum_instances", self.maximum_instances),
+        )
+
+    @property
     def fewest(self) -> int:
         """The smallest fleet there is: SageMaker makes no endpoint of none, whatever scaling makes of it later."""
-        return max(1, self.minimum_instances)
+        return self.fleets.sizes[0]
 
     @model_validator(mode="after")
     def _rollout_can_work(self) -> Self:
@@ -119,8 +127,7 @@ class AsynchronousConfig(OptionConfig):
                 f"minimum_instances = {self.minimum_instances} exceeds maximum_instances = {self.maximum_instances}: "
                 "Application Auto Scaling refuses it. Lower it, or raise the maximum."
             )
-        fleets = range(self.fewest, self.maximum_instances + 1)
-        rollout_config.check(self.rollout, fleets=fleets, window_seconds=self.alarms.window_seconds)
+        rollout_config.check(self.rollout, fleets=self.fleets, alarm_seconds=self.alarms.alarm_seconds)
         return self
 
 

@@ -6,6 +6,7 @@ size of the fleet that autoscaling may choose. Times are in seconds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
@@ -15,6 +16,28 @@ from stacks.section import Section
 
 STRATEGIES = ("CANARY", "LINEAR", "ALL_AT_ONCE", "ROLLING")
 Seconds = Annotated[int, Field(ge=0, le=3600)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleets:
+    """The numbers of instances that may be running when a rollout begins, by the keys that say so.
+
+    `least` and `most` are a key of the section and its value. An asynchronous endpoint's least may be 0: SageMaker makes
+    no endpoint of none, so its smallest fleet is 1.
+    """
+
+    least: tuple[str, int]
+    most: tuple[str, int]
+
+    @property
+    def sizes(self) -> range:
+        """The number of instances of each fleet that there may be."""
+        return range(max(1, self.least[1]), self.most[1] + 1)
+
+    def origin(self, fleet: int) -> str:
+        """The key that lets a fleet be of this size, with its value: "instance_count = 2"."""
+        key, value = self.least if fleet == self.sizes[0] else self.most
+        return f"{key} = {value}"
 
 
 class Size(Section):
@@ -39,21 +62,31 @@ class Size(Section):
         """Whole instances out of `fleet`; 0 if the percentage makes none."""
         return self.value if self.unit == "INSTANCES" else fleet * self.value // 100
 
-    def check(self, what: str, fleet: int) -> None:
-        """Raise `ValueError` if SageMaker refuses this part of so large a fleet; `what` is "a canary"."""
-        part = self.instances(fleet)
-        if part < 1:
-            raise ValueError(
-                f"{what} of {self.value} % of {fleet} instance(s) is no whole instance, and what SageMaker makes of it "
-                "is not documented. Use more instances at the least, or a larger share; a single instance can only be "
-                "replaced: ALL_AT_ONCE."
-            )
-        if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:
-            raise ValueError(
-                f"{what} of {part} of {fleet} instance(s) is {100 * part / fleet:.0f} %: SageMaker takes "
-                f"{self.smallest} to {self.largest} %, and autoscaling may choose that fleet. Use unit PERCENT, "
-                "or another value."
-            )
+    def check(self, key: str, fleets: Fleets) -> None:
+        """Raise `ValueError` if SageMaker refuses this part of any of the fleets; `key` is "rollout.canary"."""
+        name = key.partition(".")[2].replace("_", " ")
+        for fleet in fleets.sizes:
+            part = self.instances(fleet)
+            many = f"{self.value} %" if self.unit == "PERCENT" else str(part)
+            said = f"{key}.value = {self.value}: a {name} of {many} of {fleet} instance(s), which {fleets.origin(fleet)} allows,"
+            if part < 1:  # then of the smallest fleet first
+                raise ValueError(
+                    f"{said} is no whole instance, and what SageMaker makes of it is not documented. "
+                    f"{self._remedy(key, fleet, fleets.least[0])}"
+                )
+            if self.unit == "INSTANCES" and not self.smallest * fleet <= 100 * part <= self.largest * fleet:
+                raise ValueError(
+                    f"{said} is {100 * part / fleet:.0f} %: SageMaker takes {self.smallest} to {self.largest} %. Use unit "
+                    "PERCENT, or another value."
+                )
+
+    def _remedy(self, key: str, fleet: int, least: str) -> str:
+        """The smallest changes of either number that make a whole instance."""
+        enough, share = -(-100 // self.value), -(-100 // fleet)
+        remedy = f"Raise {least} to {enough} or more"
+        if share <= self.largest:
+            return f"{remedy}, or {key}.value to {share}."
+        return f"{remedy}; a single instance can only be replaced: ALL_AT_ONCE."
 
 
 class CanarySize(Size):
@@ -153,25 +186,28 @@ def shares(rollout: Rollout, instances: int) -> list[tuple[Fraction, int]]:
 def check(
     rollout: Rollout,
     *,
-    fleets: range,
-    window_seconds: int,
+    fleets: Fleets,
+    alarm_seconds: int,
     error_percent: float | None = None,
 ) -> None:
     """Raise `ValueError` with rule and remedy if this rollout is refused, or could never do its work.
 
-    `fleets` are the numbers of instances that may be running, `window_seconds` is how long an alarm needs to go off,
-    `error_percent` the share of failed requests above which it does (None: the alarm counts no share).
+    `alarm_seconds` is how long an alarm may need to go off, `error_percent` the share of failed requests above which it
+    does (None: the alarm counts no share).
     """
-    for fleet in fleets:
-        _check_sizes(rollout, fleet)
+    for part in ("canary", "step", "batch", "rollback_batch"):
+        size: Size | None = getattr(rollout, part, None)
+        if size is not None:
+            size.check(f"rollout.{part}", fleets)
     for wait in ("bake_seconds", "termination_wait_seconds"):
         seconds: int | None = getattr(rollout, wait, None)
-        if seconds is not None and seconds < window_seconds:
+        if seconds is not None and seconds < alarm_seconds:
             raise ValueError(
-                f"rollout.{wait} = {seconds} is shorter than the alarms' evaluation window of {window_seconds} s: no "
-                "alarm could fire in time. Lengthen the wait, or shorten the window."
+                f"rollout.{wait} = {seconds} is shorter than the {alarm_seconds} s that an alarm may need to go off: "
+                "alarms.evaluation_periods and one more, of alarms.period_seconds each, because periods follow the clock "
+                "and not the rollout. Lengthen the wait, or shorten the alarms' window."
             )
-    waits = max(sum(seconds for _, seconds in shares(rollout, fleet)) for fleet in fleets)
+    waits = max(sum(seconds for _, seconds in shares(rollout, fleet)) for fleet in fleets.sizes)
     if isinstance(rollout, AllAtOnce):
         waits *= 2  # the wait is stated twice (stacks/serving/rollout.py)
     if waits >= rollout.timeout_seconds:
@@ -179,21 +215,10 @@ def check(
             f"waits add up to {waits} s, which is not less than rollout.timeout_seconds = {rollout.timeout_seconds}: "
             "every rollout would time out and roll back. Raise the time-out or shorten the waits."
         )
-    smallest = min(shares(rollout, fleet)[0][0] for fleet in fleets)
+    smallest = min(shares(rollout, fleet)[0][0] for fleet in fleets.sizes)
     if error_percent is not None and error_percent >= 100 * smallest:
         raise ValueError(
             f"alarms.error_percent = {error_percent} can never be exceeded at first: the new fleet has "
             f"{float(100 * smallest):g} % of the traffic, and no more of the requests can fail. Lower it below that "
             "share."
         )
-
-
-def _check_sizes(rollout: Rollout, fleet: int) -> None:
-    if isinstance(rollout, Canary):
-        rollout.canary.check("a canary", fleet)
-    elif isinstance(rollout, Linear):
-        rollout.step.check("a step", fleet)
-    elif isinstance(rollout, Rolling):
-        rollout.batch.check("a batch", fleet)
-        if rollout.rollback_batch:
-            rollout.rollback_batch.check("a rollback batch", fleet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,6 +15,17 @@ class Section(BaseModel):
     """Frozen (constructs cannot change it), strict (no "3" for 3), and no key that nothing reads."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def matching(pattern: str, rule: str) -> AfterValidator:
+    """Text that fits the pattern as a whole; what does not is refused with the rule, in words and with an example."""
+
+    def fits(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(fits)
 
 
 def _whole(value: object) -> object:
@@ -39,7 +51,9 @@ def _hosts_our_models(value: str) -> str:
 
 WholeNumber = BeforeValidator(_whole)
 Percent = Annotated[int, Field(ge=1, le=100)]
-InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+InstanceType = Annotated[
+    str, matching(r"ml\.[a-z0-9-]+\.[a-z0-9]+", "must be ml., family and size, e.g. ml.m5.large.")
+]
 EndpointInstance = Annotated[InstanceType, AfterValidator(_hosts_our_models)]
 Cooldown = Annotated[int, Field(ge=0, le=3600)]
 # SageMaker publishes endpoint metrics once a minute: a shorter period would only ever find missing data.
@@ -48,8 +62,25 @@ AlarmPeriod = Annotated[Literal[60, 120, 180, 240, 300], WholeNumber]
 # demands of its rules), or a cron expression of six fields. Application Auto Scaling takes the same two.
 Schedule = Annotated[
     str,
-    Field(
-        pattern=r"^(rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)|cron\(\S+( \S+){5}\))$"
+    matching(
+        r"rate\((1 (minute|hour|day)|([2-9]|[1-9]\d+) (minutes|hours|days))\)|cron\(\S+( \S+){5}\)",
+        "must be a rate, e.g. rate(1 day) or rate(7 days), or a cron expression of six fields, e.g. cron(0 6 * * ? *).",
     ),
     AfterValidator(cron.check),
 ]
+
+
+class AlarmTimes(Section):
+    """How long something must be wrong before an alarm goes off: `evaluation_periods` of `period_seconds` in a row."""
+
+    period_seconds: AlarmPeriod
+    evaluation_periods: int = Field(ge=1, le=10)
+
+    @property
+    def alarm_seconds(self) -> int:
+        """How long an alarm may need to go off: its window, and one period more.
+
+        Periods follow the clock, and metrics come once a minute: the period within which a fault begins may be over
+        before enough of the fault is in it, and the last one counts when it has ended.
+        """
+        return self.period_seconds * (self.evaluation_periods + 1)

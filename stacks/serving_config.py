@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from stacks import rollout_config
 from stacks.option_section import OptionConfig
-from stacks.rollout_config import Rollout
-from stacks.section import AlarmPeriod, Cooldown, EndpointInstance, Percent, Schedule, Section
+from stacks.rollout_config import Fleets, Rollout
+from stacks.section import AlarmTimes, Cooldown, EndpointInstance, Percent, Schedule, Section, matching
 from stacks.serving_rules import Option
 
 
 class QualityConfig(Section):
     """The band in which the mean of the predictions must lie: a score, or the label's unit (minutes) in regression.
 
-    It goes with `training.problem_type`: a band of scores would take every regression model back.
+    It goes with `training.problem_type`: a band of scores would take every regression model back. The mean is of both
+    fleets, share x new + (1 - share) x old: an edge acts in the first bake only where it lies between the usual mean and
+    share x wrong + (1 - share) x usual, otherwise in the last one, when the new fleet has all the traffic.
     A minute with fewer predictions than `minimum_predictions` is not judged: the mean of a few says nothing.
     """
 
@@ -35,19 +38,18 @@ class QualityConfig(Section):
         return self
 
 
-class AlarmConfig(Section):
+class AlarmConfig(AlarmTimes):
     """When a rollout is rolled back: `error_percent` of requests answered 5xx, slow answers, odd predictions.
 
-    AWS gives endpoint metrics no dimension for a fleet, so a canary's errors are diluted by the other fleet:
-    thresholds are sized for the canary's share. `p99` shows a slow tail, which `Average` hides; that AWS publishes
-    percentiles of the latency is not documented (`make verify-aws` asks, once there is traffic).
+    The documented dimensions name no fleet, so a canary's errors are diluted by the other fleet: `error_percent` must
+    lie below the canary's share, which is checked. `p99` shows a slow tail, which `Average` hides, as it hides a canary:
+    with `Average` the threshold is to be multiplied by the share. That AWS publishes percentiles of the latency is not
+    documented (`make verify-aws` asks, once there is traffic).
     """
 
     error_percent: float = Field(gt=0, le=100)
     latency_milliseconds: int = Field(ge=1)
     latency_statistic: Literal["p99", "Average", "Maximum"]
-    period_seconds: AlarmPeriod
-    evaluation_periods: int = Field(ge=1, le=10)
     quality: QualityConfig
 
     @field_validator("latency_milliseconds")
@@ -59,11 +61,6 @@ class AlarmConfig(Section):
             )
         return value
 
-    @property
-    def window_seconds(self) -> int:
-        """How long something must be wrong before an alarm goes off."""
-        return self.period_seconds * self.evaluation_periods
-
 
 class ScheduledAction(Section):
     """From each of these times on (UTC), the fleet has at least `minimum` and at most `maximum` instances.
@@ -71,7 +68,12 @@ class ScheduledAction(Section):
     A cron expression whose year has passed is taken, though it acts no more: synth has no clock.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    name: Annotated[
+        str,
+        matching(
+            r"[a-z][a-z0-9-]{0,62}", "must be 1 to 63 lower-case letters, digits and -, a letter first."
+        ),
+    ]
     schedule: Schedule
     minimum: int = Field(ge=1, le=100)
     maximum: int = Field(ge=1, le=100)
@@ -132,10 +134,14 @@ class ServingConfig(OptionConfig):
     autoscaling: AutoscalingConfig
 
     @property
-    def fleets(self) -> range:
+    def fleets(self) -> Fleets:
         """The numbers of instances that may be running when a rollout begins."""
-        minimums = [action.minimum for action in self.autoscaling.scheduled]
-        return range(min([self.instance_count, *minimums]), self.autoscaling.maximum_instances + 1)
+        scaling = self.autoscaling
+        minimums = [(f"autoscaling.scheduled.{it.name}.minimum", it.minimum) for it in scaling.scheduled]
+        return Fleets(
+            least=min([("instance_count", self.instance_count), *minimums], key=itemgetter(1)),
+            most=("autoscaling.maximum_instances", scaling.maximum_instances),
+        )
 
     @model_validator(mode="after")
     def _rollout_can_work(self) -> Self:
@@ -147,7 +153,7 @@ class ServingConfig(OptionConfig):
         rollout_config.check(
             self.rollout,
             fleets=self.fleets,
-            window_seconds=self.alarms.window_seconds,
+            alarm_seconds=self.alarms.alarm_seconds,
             error_percent=self.alarms.error_percent,
         )
         return self

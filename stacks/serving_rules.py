@@ -1,8 +1,10 @@
 """What combines with what: one table, an inference option by a feature of it.
 
-The configuration is checked against it at synth, the embedded cloud refuses what AWS refuses by it, and the documents
-show it. It is data and imports nothing, so that all of them may read it. Sources are titles of the Amazon SageMaker AI
-Developer Guide, or of the API Reference where they say so.
+The configuration is checked against it at synth, and the documents show it. The embedded cloud refuses by it what a
+serverless endpoint cannot be combined with; what else its API refuses (a rolling update of several variants in
+local/cloud/guardrails.py, variants beside a shadow in local/cloud/sagemaker/variants.py) it tells as AWS's own API does.
+This is data and imports nothing, so that all of them may read it. Sources are titles of the Amazon SageMaker AI Developer
+Guide, or of the API Reference where they say so.
 """
 
 from __future__ import annotations
@@ -88,11 +90,7 @@ _FIXED_FLEET = _ours(
     _SCALING,
 )
 _NAMES_STAY = "a rollout needs the names of the variants before it, and a comparison comes and goes"
-_SHADOW_STANDS_ALONE = _aws(
-    "an endpoint with a shadow variant has exactly one production variant",
-    "Compare two models at a time: experiment.kind AB or SHADOW",
-    _CREATE_CONFIG,
-)
+_SHADOW_STANDS_ALONE = "an endpoint with a shadow variant has exactly one production variant"
 _NO_ENDPOINT = _aws(
     "a transform job is no endpoint: it starts instances, ends them, and is not updated",
     "Remove it; the next job takes the newest model",
@@ -129,7 +127,11 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
         Feature.DATA_CAPTURE: _yes("each variant's requests and answers", _CAPTURE),
         Feature.AUTOSCALING: _FIXED_FLEET,
         Feature.VARIANTS: _yes("up to 10; a request goes to one of them by weight", _CREATE_CONFIG),
-        Feature.SHADOW_VARIANT: _SHADOW_STANDS_ALONE,
+        Feature.SHADOW_VARIANT: _aws(
+            _SHADOW_STANDS_ALONE,
+            "Remove mirrored_percent and state challenger_percent, or set experiment.kind to SHADOW",
+            _CREATE_CONFIG,
+        ),
         Feature.VOLUME_KEY: _KEYED,
     },
     Option.SHADOW: {
@@ -143,7 +145,11 @@ OPTIONS: Mapping[Option, Mapping[Feature, Rule]] = {
         Feature.NETWORK_ISOLATION: _IN_MODEL,
         Feature.DATA_CAPTURE: _yes("both variants", _CAPTURE),
         Feature.AUTOSCALING: _FIXED_FLEET,
-        Feature.VARIANTS: _SHADOW_STANDS_ALONE,
+        Feature.VARIANTS: _aws(
+            _SHADOW_STANDS_ALONE,
+            "Remove challenger_percent and state mirrored_percent, or set experiment.kind to AB",
+            _CREATE_CONFIG,
+        ),
         Feature.SHADOW_VARIANT: _yes("exactly one", _CREATE_CONFIG),
         Feature.VOLUME_KEY: _KEYED,
     },

@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from stacks.section import matching
+
 
 def _known_end(csv_filter: str) -> str:
     """Refuse a slice that ends at a column counted from the end.
@@ -29,7 +31,11 @@ def _known_end(csv_filter: str) -> str:
 # "DataProcessing" (SageMaker API Reference).
 CsvFilter = Annotated[
     str,
-    Field(pattern=r"^\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?$", max_length=63),
+    Field(max_length=63),
+    matching(
+        r"\$(\[(-?\d+(,-?\d+)*|(-?\d+)?:(-?\d+)?)\])?",
+        "must be $, or columns of it, e.g. $[0], $[0,-1] or $[1:].",
+    ),
     AfterValidator(_known_end),
 ]
 

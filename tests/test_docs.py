@@ -11,8 +11,9 @@ from botocore import xform_name
 
 from local.cloud import lifecycle
 from local.cloud.place import Place
+from stacks import config
 from tools import cost, operations
-from tools.assembly import ROOT
+from tools.assembly import ROOT, context
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 EXAM_MAP = ROOT / "docs" / "exam-map.md"
@@ -182,6 +183,15 @@ def test_what_a_command_reads_an_earlier_one_has_made():
 )
 def test_a_file_or_a_variable_that_nothing_makes_is_found(script, missing):
     assert list(made_by_nobody(f"```sh\n{script}\n```")) == missing
+
+
+def test_the_shadow_of_the_page_on_serving_is_taken_as_it_stands():
+    [section] = re.findall(
+        r'```json\n("experiment": .*?)```', (ROOT / "docs" / "serving.md").read_text(), re.DOTALL
+    )
+    changed = context("sandbox")
+    changed["stages"]["sandbox"] |= {"options": ["experiment"], **json.loads(f"{{{section}}}")}
+    assert config.load(changed).experiment.kind == "SHADOW"
 
 
 @pytest.mark.parametrize("stage", ["sandbox", "production"])

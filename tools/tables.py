@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from stacks.config import load
+from stacks.config import ConfigError, load
 from stacks.rollout_config import Rolling, Rollout, shares
 from stacks.serving_rules import OPTIONS, Feature, Option, Rule
 from tools import cost
@@ -103,7 +103,22 @@ def rollouts() -> str:
         "Instances at most",
     ]
     listed = [f'"rollout": {json.dumps(example)}' for example in EXAMPLES]
-    return "\n".join([_table(head, rows), "", "```json", *listed, "```"])
+    refused = " and ".join(
+        str(number) for number, example in enumerate(EXAMPLES, start=1) if _refused(example)
+    )
+    note = f"The examples 1 to {len(EXAMPLES)}, of which `{STAGE}` refuses {refused}:"
+    return "\n".join([_table(head, rows), "", note, "", "```json", *listed, "```"])
+
+
+def _refused(example: Mapping[str, Any]) -> bool:
+    """Whether the stage of the page, as `cdk.json` has it, cannot take this example."""
+    whole = context(STAGE)
+    whole["stages"][STAGE]["serving"]["rollout"] = example
+    try:
+        load(whole)
+    except ConfigError:
+        return True
+    return False
 
 
 def _rollout(label: str, rollout: Rollout, instances: int) -> list[str]:

@@ -122,7 +122,8 @@ def _percentile(cloudwatch: Any, alarm: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"can never go off: {alarm['MetricName']} has {count:g} values of the last {_HOURS} hours, and no {percentile}. "
-        "Set serving.alarms.latency_statistic in cdk.json to Average or Maximum, and deploy"
+        "Set serving.alarms.latency_statistic in cdk.json to Maximum, or to Average and multiply the threshold by the "
+        "canary's share (the old fleet's answers are in the mean), and deploy"
     )
 
 

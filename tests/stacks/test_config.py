@@ -111,8 +111,7 @@ def test_a_number_in_quotes_is_refused(path: KeyPath) -> None:
 @pytest.mark.parametrize("path", NAMED, ids=".".join)
 def test_a_missing_key_is_named(path: KeyPath) -> None:
     message = refusal(edited("sandbox", path, DELETE))
-    assert message.startswith(f"cdk.json: context.stages.sandbox.{'.'.join(path)}")
-    assert "missing" in message or "must be one of" in message
+    assert message.startswith(f"cdk.json: context.stages.sandbox.{'.'.join(path)}: missing")
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=lambda path: ".".join(path) or "top")
@@ -127,7 +126,63 @@ def test_a_section_must_be_an_object(path: KeyPath) -> None:
     message = refusal(edited("sandbox", path, 3))
     assert message == (
         f"cdk.json: context.stages.sandbox.{'.'.join(path)} = 3: must be an object. "
-        "See stacks/config.py for its keys."
+        f"See {defined_in(path)} for its keys."
+    )
+
+
+# Where the classes of the sections stand; those of the rest of a stage stand in stacks/config.py.
+DEFINED_IN = {
+    ("training",): "stacks/training_config.py",
+    ("serving",): "stacks/serving_config.py",
+    ("serving", "rollout"): "stacks/rollout_config.py",
+    ("serverless",): "stacks/option_config.py",
+    ("asynchronous",): "stacks/option_config.py",
+    ("asynchronous", "rollout"): "stacks/rollout_config.py",
+    ("batch",): "stacks/option_config.py",
+    ("experiment",): "stacks/option_config.py",
+}
+
+
+def defined_in(path: KeyPath) -> str:
+    """The file with the class that has this key, or that a section of this name must fit."""
+    lengths = range(len(path), 0, -1)
+    return next(
+        (DEFINED_IN[path[:length]] for length in lengths if path[:length] in DEFINED_IN), "stacks/config.py"
+    )
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in NAMED if path[-1] not in {"strategy", "kind"}], ids=".".join
+)
+def test_a_missing_key_is_looked_up_in_the_file_that_defines_it(path: KeyPath) -> None:
+    assert refusal(edited("sandbox", path, DELETE)).endswith(f"; see {defined_in(path)}.")
+
+
+@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: ".".join(path) or "top")
+def test_an_unknown_key_is_looked_up_in_the_file_that_defines_the_others(path: KeyPath) -> None:
+    message = refusal(edited("sandbox", (*path, "shard_cuont"), 1))
+    assert message.endswith(f"or see {defined_in(path)} for the names.")
+
+
+def test_a_key_of_a_scheduled_action_is_looked_up_where_the_action_is_defined() -> None:
+    changed = {**action("night", 2, 4), "minimun": 2}
+    message = refusal(edited("sandbox", "serving.autoscaling.scheduled", [changed]))
+    assert message == (
+        "cdk.json: context.stages.sandbox.serving.autoscaling.scheduled.0.minimun = 2: unknown key. Remove it, or see "
+        "stacks/serving_config.py for the names."
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "choices"),
+    [
+        ("serving.rollout.strategy", "CANARY, LINEAR, ALL_AT_ONCE, ROLLING"),
+        ("experiment.kind", "AB, SHADOW"),
+    ],
+)
+def test_a_missing_choice_of_a_section_is_missing_and_not_null(path: str, choices: str) -> None:
+    assert refusal(edited("sandbox", path, DELETE)) == (
+        f"cdk.json: context.stages.sandbox.{path}: missing. It must be one of {choices}."
     )
 
 
@@ -262,23 +317,23 @@ def at_once(**waits: int) -> dict[str, object]:
 
 # One row a rule of AWS (or of ours, where AWS would accept what cannot work): key, value just outside, what is said.
 OUT_OF_RANGE: list[tuple[str, object, str]] = [
-    ("name", "Flights", "must match"),
-    ("name", "a" * 21, "must match"),
-    ("dataset", "../flights", "must match"),
+    ("name", "Flights", "must be 2 to 20 lower-case letters, digits and -"),
+    ("name", "a" * 21, "must be 2 to 20 lower-case letters, digits and -"),
+    ("dataset", "../flights", "must be lower-case letters, digits, _ and -"),
     ("dataset", "nope", "no such schema file. Schemas in pipeline/schemas/: flights"),
     ("foundation.log_retention_days", 8, "must be 1, 3, 5, 7"),
     ("ingestion.stream_mode", "AUTO", "must be 'PROVISIONED' or 'ON_DEMAND'"),
     ("processing.worker_type", "G.1X", "must be 'G_1X', 'G_2X' or 'G_4X'"),
     ("training.problem_type", "ranking", "must be 'classification' or 'regression'"),
     ("training.estimator", "torch", "must be 'xgboost' or 'linear'"),
-    ("training.training_instance_type", "m5.large", "must match"),
+    ("training.training_instance_type", "m5.large", "must be ml., family and size, e.g. ml.m5.large"),
     ("training.minimum_auc", 1.0, "AUC is below 1"),
     ("training.maximum_rmse", float("nan"), "must be"),
-    ("training.schedule", "daily", "must match"),
-    ("training.schedule", "rate(0 days)", "must match"),
-    ("training.schedule", "rate(1 days)", "must match"),
-    ("training.schedule", "rate(2 day)", "must match"),
-    ("training.schedule", "cron(0 12 * * ?)", "must match"),
+    ("training.schedule", "daily", "must be a rate, e.g. rate(1 day) or rate(7 days), or"),
+    ("training.schedule", "rate(0 days)", "must be a rate, e.g. rate(1 day) or rate(7 days), or"),
+    ("training.schedule", "rate(1 days)", "must be a rate, e.g. rate(1 day) or rate(7 days), or"),
+    ("training.schedule", "rate(2 day)", "must be a rate, e.g. rate(1 day) or rate(7 days), or"),
+    ("training.schedule", "cron(0 12 * * ?)", "a cron expression of six fields, e.g. cron(0 6 * * ? *)"),
     ("training.instance_count", 2, "must be 1"),
     (
         "training.hyperparameters",
@@ -342,21 +397,23 @@ OUT_OF_RANGE: list[tuple[str, object, str]] = [
         0.5,
         "a model that errs half of the time is a coin, and no useful one is further from another. Use less than 0.5",
     ),
+    ("options", "serverless", 'must be a list: ["serverless"].'),
+    ("options", 7, "must be a list."),
     ("options", ["spark"], "must be 'serverless', 'asynchronous', 'batch' or 'experiment'"),
     ("options", ["batch", "batch"], "an option is one stack. List each once"),
     ("asynchronous.instance_type", "ml.t2.medium", "burstable, and Application Auto Scaling refuses"),
-    ("asynchronous.input_prefix", "input", "must match"),
-    ("asynchronous.input_prefix", "/input/", "must match"),
+    ("asynchronous.input_prefix", "input", "and each must end in /, e.g. batch/input/"),
+    ("asynchronous.input_prefix", "/input/", "and each must end in /, e.g. batch/input/"),
     ("asynchronous.rollout.strategy", "NONE", "must be one of CANARY, LINEAR, ALL_AT_ONCE, ROLLING."),
     ("batch.instance_type", "ml.c5.large", "no registered model declares it for batch transform"),
-    ("batch.input_filter", "$.features", "must match"),
+    ("batch.input_filter", "$.features", "must be $, or columns of it, e.g. $[0], $[0,-1] or $[1:]"),
     ("batch.input_filter", "$[0:-1]", "the slice ends at -1, counted from the end"),
     ("batch.output_filter", "$[:-3]", "the slice ends at -3, counted from the end"),
     ("batch.output_filter", "$[" + ",".join(["-1"] * 21) + "]", "at most 63 characters"),
     ("batch.join_source", "Output", "must be 'Input' or 'None'"),
     ("batch.strategy", "Multi", "must be 'MultiRecord' or 'SingleRecord'"),
     ("experiment.kind", "ABC", "must be one of AB, SHADOW."),
-    ("monitoring.alarm_email", "nobody", "must match"),
+    ("monitoring.alarm_email", "nobody", 'must be an address, or "" for nobody'),
 ]
 
 
@@ -385,19 +442,54 @@ def regression(**batch: object) -> dict[str, object]:
 REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     (
         {"serving.instance_count": 1},
-        "a canary of 50 % of 1 instance(s) is no whole instance, and what SageMaker",
+        (
+            "rollout.canary.value = 50: a canary of 50 % of 1 instance(s), which instance_count = 1 allows, is no whole "
+            "instance, and what SageMaker makes of it is not documented. Raise instance_count to 2 or more; a single "
+            "instance can only be replaced: ALL_AT_ONCE."
+        ),
     ),
-    ({"serving.rollout.canary.value": 20}, "a canary of 20 % of 2 instance(s) is no whole instance"),
+    (
+        {"serving.rollout.canary.value": 20},
+        (
+            "rollout.canary.value = 20: a canary of 20 % of 2 instance(s), which instance_count = 2 allows, is no whole "
+            "instance, and what SageMaker makes of it is not documented. Raise instance_count to 5 or more, or "
+            "rollout.canary.value to 50."
+        ),
+    ),
     (
         {"serving.rollout": linear(50), "serving.instance_count": 1},
-        "a step of 50 % of 1 instance(s) is no whole instance",
+        "rollout.step.value = 50: a step of 50 % of 1 instance(s), which instance_count = 1 allows, is no whole",
     ),
-    ({"serving.rollout.bake_seconds": 119}, "shorter than the alarms' evaluation window of 120 s"),
     (
-        {"serving.rollout.termination_wait_seconds": 119},
-        "shorter than the alarms' evaluation window of 120 s",
+        {"serving.rollout": rolling(25)},
+        "rollout.batch.value = 25: a batch of 25 % of 2 instance(s), which instance_count = 2 allows, is no whole",
     ),
-    ({"serving.alarms.evaluation_periods": 4}, "shorter than the alarms' evaluation window of 240 s"),
+    (
+        {"serving.rollout.canary": {"unit": "INSTANCES", "value": 2}},
+        (
+            "rollout.canary.value = 2: a canary of 2 of 2 instance(s), which instance_count = 2 allows, is 100 %: "
+            "SageMaker takes 1 to 50 %. Use unit PERCENT, or another value."
+        ),
+    ),
+    (
+        {
+            "serving.rollout": linear(50) | {"step": {"unit": "INSTANCES", "value": 1}},
+            "serving.autoscaling.maximum_instances": 11,
+        },
+        "rollout.step.value = 1: a step of 1 of 11 instance(s), which autoscaling.maximum_instances = 11 allows, is 9 %",
+    ),
+    (
+        {"serving.rollout.bake_seconds": 179},
+        "rollout.bake_seconds = 179 is shorter than the 180 s that an alarm may need to go off",
+    ),
+    (
+        {"serving.rollout.termination_wait_seconds": 179},
+        "rollout.termination_wait_seconds = 179 is shorter than the 180 s that an alarm may need to go off",
+    ),
+    (
+        {"serving.alarms.evaluation_periods": 3},
+        "rollout.termination_wait_seconds = 180 is shorter than the 240 s that an alarm may need to go off",
+    ),
     (
         {"serving.rollout.bake_seconds": 420, "serving.rollout.timeout_seconds": 600},
         "waits add up to 600 s, which is not less than rollout.timeout_seconds = 600",
@@ -426,7 +518,11 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"serving.autoscaling.scheduled": [action("night", 1, 4)]},
-        "a canary of 50 % of 1 instance(s) is no whole instance",
+        (
+            "rollout.canary.value = 50: a canary of 50 % of 1 instance(s), which autoscaling.scheduled.night.minimum = 1 "
+            "allows, is no whole instance, and what SageMaker makes of it is not documented. Raise "
+            "autoscaling.scheduled.night.minimum to 2 or more"
+        ),
     ),
     (
         {"serving.autoscaling.maximum_instances": 1},
@@ -459,11 +555,14 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
     ),
     (
         {"asynchronous.rollout": canary(50)},
-        "a canary of 50 % of 1 instance(s) is no whole instance",
+        (
+            "rollout.canary.value = 50: a canary of 50 % of 1 instance(s), which minimum_instances = 0 allows, is no whole "
+            "instance, and what SageMaker makes of it is not documented. Raise minimum_instances to 2 or more; a single"
+        ),
     ),
     (
         {"asynchronous.rollout": canary(50), "asynchronous.minimum_instances": 1},
-        "a canary of 50 % of 1 instance(s) is no whole instance",
+        "a canary of 50 % of 1 instance(s), which minimum_instances = 1 allows, is no whole instance",
     ),
     (
         {"asynchronous.minimum_instances": 3},
@@ -491,8 +590,8 @@ REFUSED_TOGETHER: list[tuple[dict[str, object], str]] = [
         "and -3, counted from the end, is a column of the input",
     ),
     (
-        {"asynchronous.rollout.termination_wait_seconds": 119},
-        "shorter than the alarms' evaluation window of 120 s",
+        {"asynchronous.rollout.termination_wait_seconds": 179},
+        "rollout.termination_wait_seconds = 179 is shorter than the 180 s that an alarm may need to go off",
     ),
     (
         {"asynchronous.output_prefix": "asynchronous/input/answers/"},
@@ -553,11 +652,11 @@ def _with(stages: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "accepted",
     [
-        {"serving.rollout": linear(50, bake_seconds=120)},
+        {"serving.rollout": linear(50, bake_seconds=180)},
         {"serving.rollout": rolling(50)},
-        {"serving.rollout": at_once(termination_wait_seconds=120), "serving.instance_count": 1},
-        {"serving.rollout.bake_seconds": 120},
-        {"serving.rollout.termination_wait_seconds": 120},
+        {"serving.rollout": at_once(termination_wait_seconds=180), "serving.instance_count": 1},
+        {"serving.rollout.bake_seconds": 180},
+        {"serving.rollout.termination_wait_seconds": 180},
         {"serving.alarms.error_percent": 33.3},
         {"serving.autoscaling.scheduled": [action("night", 2, 2), action("day", 2, 4, hour=6)]},
         {"asynchronous.minimum_instances": 2},

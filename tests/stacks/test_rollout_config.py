@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from stacks import rollout_config
-from stacks.rollout_config import Rollout, shares
+from stacks.rollout_config import Fleets, Rollout, shares
 
 ROLLOUT: TypeAdapter[Any] = TypeAdapter(Rollout)
 FULL = (Fraction(1), 180)
@@ -28,6 +28,10 @@ def rollout(strategy: str, **changes: Any) -> Any:
     if count:
         given[sizes[strategy]] = {"unit": "INSTANCES", "value": count}
     return ROLLOUT.validate_python(given | changes)
+
+
+def running(smallest: int, largest: int) -> Fleets:
+    return Fleets(least=("instance_count", smallest), most=("autoscaling.maximum_instances", largest))
 
 
 def eighths(*numbers: int) -> list[Fraction]:
@@ -80,7 +84,7 @@ def test_shares_only_grow_end_at_all_and_are_whole_instances(
 ) -> None:
     chosen = rollout(strategy, **size)
     try:
-        rollout_config.check(chosen, fleets=range(instances, instances + 1), window_seconds=0)
+        rollout_config.check(chosen, fleets=running(instances, instances), alarm_seconds=0)
     except ValueError:
         return
     found = [share for share, _ in shares(chosen, instances)]
@@ -90,9 +94,11 @@ def test_shares_only_grow_end_at_all_and_are_whole_instances(
     assert all((share * instances).denominator == 1 for share in found)
 
 
-def refusal(chosen: Any, fleets: range, *, window: int = 120, error_percent: float | None = 2.0) -> str:
+def refusal(
+    chosen: Any, fleets: Fleets, *, alarm_seconds: int = 120, error_percent: float | None = 2.0
+) -> str:
     with pytest.raises(ValueError, match=r"Lower|Use|Lengthen|Raise") as caught:
-        rollout_config.check(chosen, fleets=fleets, window_seconds=window, error_percent=error_percent)
+        rollout_config.check(chosen, fleets=fleets, alarm_seconds=alarm_seconds, error_percent=error_percent)
     return str(caught.value)
 
 
@@ -101,54 +107,58 @@ def refusal(chosen: Any, fleets: range, *, window: int = 120, error_percent: flo
     [
         (
             rollout("CANARY", percent=50),
-            range(1, 3),
-            "a canary of 50 % of 1 instance(s) is no whole instance",
+            running(1, 2),
+            "rollout.canary.value = 50: a canary of 50 % of 1 instance(s), which instance_count = 1 allows, is no whole",
         ),
         (
             rollout("CANARY", count=2),
-            range(3, 4),
-            "a canary of 2 of 3 instance(s) is 67 %: SageMaker takes 1 to 50",
+            running(3, 3),
+            "rollout.canary.value = 2: a canary of 2 of 3 instance(s), which instance_count = 3 allows, is 67 %: SageMaker",
         ),
-        (rollout("LINEAR", percent=10), range(9, 12), "a step of 10 % of 9 instance(s) is no whole instance"),
+        (
+            rollout("LINEAR", percent=10),
+            running(9, 11),
+            "Raise instance_count to 10 or more, or rollout.step.value to 12.",
+        ),
         # Autoscaling may have chosen eleven, and then an update would be refused.
         (
             rollout("LINEAR", count=1),
-            range(2, 12),
-            "a step of 1 of 11 instance(s) is 9 %: SageMaker takes 10 to 50",
+            running(2, 11),
+            "a step of 1 of 11 instance(s), which autoscaling.maximum_instances = 11 allows, is 9 %: SageMaker takes 10",
         ),
         (
             rollout("ROLLING", count=1),
-            range(2, 22),
-            "a batch of 1 of 21 instance(s) is 5 %: SageMaker takes 5 to 50",
+            running(2, 21),
+            "a batch of 1 of 21 instance(s), which autoscaling.maximum_instances = 21 allows, is 5 %: SageMaker takes 5",
         ),
         (
             rollout("ROLLING", percent=50),
-            range(1, 2),
-            "a batch of 50 % of 1 instance(s) is no whole instance",
+            running(1, 1),
+            "Raise instance_count to 2 or more; a single instance can only be replaced: ALL_AT_ONCE.",
         ),
         (
             rollout("ROLLING", percent=50, rollback_batch={"unit": "INSTANCES", "value": 3}),
-            range(2, 5),
-            "a rollback batch of 3 of 2 instance(s) is 150 %: SageMaker takes 1 to 100",
+            running(2, 4),
+            "rollout.rollback_batch.value = 3: a rollback batch of 3 of 2 instance(s), which instance_count = 2 allows, is 150",
         ),
         (
             rollout("ROLLING", percent=50, rollback_batch={"unit": "PERCENT", "value": 33}),
-            range(2, 5),
-            "a rollback batch of 33 % of 2 instance(s) is no whole instance",
+            running(2, 4),
+            "Raise instance_count to 4 or more, or rollout.rollback_batch.value to 50.",
         ),
     ],
 )
 def test_a_size_that_is_refused_at_any_fleet_is_refused_at_synth(
-    chosen: Any, fleets: range, said: str
+    chosen: Any, fleets: Fleets, said: str
 ) -> None:
     assert said in refusal(chosen, fleets)
 
 
 @pytest.mark.parametrize("strategy", ["CANARY", "LINEAR", "ROLLING"])
-def test_a_bake_shorter_than_the_alarms_window_is_refused(strategy: str) -> None:
+def test_a_bake_shorter_than_an_alarm_may_need_is_refused(strategy: str) -> None:
     short = rollout(strategy, percent=50, bake_seconds=119)
-    assert "rollout.bake_seconds = 119 is shorter than the alarms' evaluation window" in refusal(
-        short, range(2, 3)
+    assert "rollout.bake_seconds = 119 is shorter than the 120 s that an alarm may need" in refusal(
+        short, running(2, 2)
     )
 
 
@@ -158,18 +168,18 @@ def test_a_fault_that_shows_with_all_the_traffic_only_must_be_seen_before_the_ol
 ) -> None:
     size = {} if strategy == "ALL_AT_ONCE" else {"percent": 50}
     short = rollout(strategy, termination_wait_seconds=119, **size)
-    assert "rollout.termination_wait_seconds = 119 is shorter than" in refusal(short, range(2, 3))
+    assert "rollout.termination_wait_seconds = 119 is shorter than" in refusal(short, running(2, 2))
 
 
 def test_the_longest_rollout_of_any_fleet_must_end_in_time() -> None:
     steps = rollout("LINEAR", percent=10, bake_seconds=300)  # of 19 instances, 10 % is one: 19 steps
-    rollout_config.check(steps, fleets=range(10, 11), window_seconds=120, error_percent=2.0)
-    assert "waits add up to 5580 s, which is not less" in refusal(steps, range(10, 20))
+    rollout_config.check(steps, fleets=running(10, 10), alarm_seconds=120, error_percent=2.0)
+    assert "waits add up to 5580 s, which is not less" in refusal(steps, running(10, 19))
 
 
 def test_all_at_once_ends_in_time_whichever_wait_is_the_bake() -> None:
     both = rollout("ALL_AT_ONCE", termination_wait_seconds=300, timeout_seconds=600)
-    assert "waits add up to 600 s" in refusal(both, range(1, 2))
+    assert "waits add up to 600 s" in refusal(both, running(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -182,8 +192,8 @@ def test_all_at_once_ends_in_time_whichever_wait_is_the_bake() -> None:
     ],
 )
 def test_an_alarm_that_the_smallest_share_cannot_reach_is_useless(chosen: Any, error_percent: float) -> None:
-    fleets = range(4, 5)
-    rollout_config.check(chosen, fleets=fleets, window_seconds=120, error_percent=error_percent - 0.1)
+    fleets = running(4, 4)
+    rollout_config.check(chosen, fleets=fleets, alarm_seconds=120, error_percent=error_percent - 0.1)
     said = refusal(chosen, fleets, error_percent=error_percent)
     assert f"alarms.error_percent = {error_percent} can never be exceeded at first" in said
 
@@ -198,4 +208,4 @@ def test_an_empty_string_brings_the_whole_old_fleet_back_at_once() -> None:
 def test_the_way_back_may_take_the_whole_old_fleet_at_once(unit: str) -> None:
     whole = {"unit": unit, "value": 100 if unit == "PERCENT" else 4}
     back = rollout("ROLLING", percent=50, rollback_batch=whole)
-    rollout_config.check(back, fleets=range(4, 5), window_seconds=120)
+    rollout_config.check(back, fleets=running(4, 4), alarm_seconds=120)

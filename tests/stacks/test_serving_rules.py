@@ -156,6 +156,26 @@ def test_a_known_feature_is_answered_by_its_rule_and_never_as_an_unknown_key(
     assert "unknown key" not in message
 
 
+@pytest.mark.parametrize(
+    ("kind", "left", "said"),
+    [
+        ("SHADOW", "challenger_percent", "Remove challenger_percent and state mirrored_percent"),
+        ("AB", "mirrored_percent", "Remove mirrored_percent and state challenger_percent"),
+    ],
+)
+def test_whoever_changes_the_kind_alone_is_told_which_key_goes_and_which_comes(
+    kind: str, left: str, said: str
+) -> None:
+    whole = stage()
+    experiment = shadow(whole["experiment"]) if kind == "AB" else whole["experiment"]
+    whole["experiment"] = experiment | {"kind": kind}
+    with pytest.raises(ConfigError) as caught:
+        loaded(whole)
+    [line] = str(caught.value).splitlines()
+    assert f"experiment: {left} = " in line
+    assert said in line
+
+
 @pytest.mark.parametrize("option", [option for option in SECTIONS if option is not Option.REAL_TIME])
 def test_without_the_feature_each_option_is_accepted(option: Option) -> None:
     whole = stage()

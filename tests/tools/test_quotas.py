@@ -46,7 +46,7 @@ def endpoint_usage(config):
 
 def test_a_rolling_update_needs_one_batch_more():
     batch = {"unit": "PERCENT", "value": 50}
-    waits = {"bake_seconds": 120, "timeout_seconds": 3600}
+    waits = {"bake_seconds": 180, "timeout_seconds": 3600}
     rollout = {"strategy": "ROLLING", "batch": batch, "rollback_batch": "", **waits}
     assert endpoint_usage(changed(serving={"rollout": rollout})) == 4 + 2
 

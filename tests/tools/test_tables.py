@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stacks.config import load
+from stacks.config import ConfigError, load
 from stacks.serving_rules import OPTIONS, Feature, Option
 from tools import tables
 from tools.assembly import Assembly, context
@@ -64,3 +64,17 @@ def test_traffic_moves_by_whole_instances_at_the_times_of_the_bakes() -> None:
         ("ALL_AT_ONCE", ["100 % 0:00", "3:00", "8"]),
         ("ROLLING", ["25 % 0:00, 50 % 5:00, 75 % 10:00, 100 % 15:00", "20:00", "5"]),
     ]
+
+
+def test_the_examples_that_the_sandbox_refuses_are_named_above_them() -> None:
+    changed = copy.deepcopy(context("sandbox"))
+    refused = []
+    for number, example in enumerate(tables.EXAMPLES, start=1):
+        changed["stages"]["sandbox"]["serving"]["rollout"] = example
+        try:
+            load(changed)
+        except ConfigError:
+            refused.append(str(number))
+    text, _ = tables.rollouts().split("```json")
+    [said] = [line for line in text.splitlines() if "`sandbox` refuses " in line]
+    assert re.findall(r"\d+", said.split("refuses")[1]) == refused

@@ -138,7 +138,8 @@ def test_an_alarm_on_a_percentile_that_its_metric_lacks_is_wrong_once_there_is_t
     assert said(Latency(500, percentiles=True)) is None
     assert said(Latency(500, percentiles=False)) == (
         "can never go off: ModelLatency has 500 values of the last 12 hours, and no p99. Set "
-        "serving.alarms.latency_statistic in cdk.json to Average or Maximum, and deploy"
+        "serving.alarms.latency_statistic in cdk.json to Maximum, or to Average and multiply the threshold by the "
+        "canary's share (the old fleet's answers are in the mean), and deploy"
     )
 
 

@@ -1,6 +1,7 @@
-"""Which variants go together in an endpoint configuration, and with what: what AWS refuses is refused in the table's words.
+"""Which variants go together in an endpoint configuration, and with what: what AWS refuses is refused.
 
-The table is stacks/serving_rules.py. Shapes: "CreateEndpointConfig" and "ProductionVariantServerlessConfig" (SageMaker
+What a serverless endpoint cannot have is told in the words of the table, stacks/serving_rules.py, and the rest in the
+API's. Shapes: "CreateEndpointConfig" and "ProductionVariantServerlessConfig" (SageMaker
 API Reference).
 """
 

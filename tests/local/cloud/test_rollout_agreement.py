@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from local.cloud import guardrails
 from stacks import rollout_config
-from stacks.rollout_config import Rollout
+from stacks.rollout_config import Fleets, Rollout
 from tests.stacks.serving.test_rollout_config import deployment
 
 VARIANT = "AllTraffic"
@@ -52,7 +52,7 @@ def test_whatever_synth_accepts_is_done_with_its_shares_and_bakes(
     try:
         rollout = ROLLOUT.validate_python(given)
         for running in (fleet, old):  # autoscaling may choose either
-            rollout_config.check(rollout, fleets=range(running, running + 1), window_seconds=0)
+            rollout_config.check(rollout, fleets=only(running), alarm_seconds=0)
     except ValueError:
         hypothesis.reject()
     plan = guardrails.plan(deployment(rollout), {VARIANT: fleet}, {VARIANT: old})
@@ -82,11 +82,15 @@ def test_both_refuse_the_same_sizes(strategy: str, size: dict[str, Any], fleet: 
     assert (said is not None) == cloud_refuses(strategy, {member: capacity}, fleet), said
 
 
+def only(instances: int) -> Fleets:
+    return Fleets(least=("instance_count", instances), most=("autoscaling.maximum_instances", instances))
+
+
 def synth_refuses(given: dict[str, Any], fleet: int) -> str | None:
     last = {"rollback_batch": ""} if given["strategy"] == "ROLLING" else {"termination_wait_seconds": 60}
     try:
         rollout = ROLLOUT.validate_python({**given, **last, "bake_seconds": 60, "timeout_seconds": 28_800})
-        rollout_config.check(rollout, fleets=range(fleet, fleet + 1), window_seconds=0)
+        rollout_config.check(rollout, fleets=only(fleet), alarm_seconds=0)
     except ValueError as refused:
         return str(refused)
     return None

@@ -56,10 +56,10 @@ def test_a_canary_takes_its_share_first() -> None:
 
 
 def test_a_linear_rollout_moves_in_equal_steps() -> None:
-    assert routing(strategy="LINEAR", step=ONE, bake_seconds=120) == {
+    assert routing(strategy="LINEAR", step=ONE, bake_seconds=180) == {
         "Type": "LINEAR",
         "LinearStepSize": {"Type": "INSTANCE_COUNT", "Value": 1},
-        "WaitIntervalInSeconds": 120,
+        "WaitIntervalInSeconds": 180,
     }
 
 
@@ -67,7 +67,7 @@ def test_all_at_once_has_no_size_and_states_its_one_bake_in_both_places() -> Non
     assert routing(strategy="ALL_AT_ONCE") == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 180}
 
 
-ROLLING = {"strategy": "ROLLING", "batch": HALF, "bake_seconds": 120, "timeout_seconds": 3600}
+ROLLING = {"strategy": "ROLLING", "batch": HALF, "bake_seconds": 180, "timeout_seconds": 3600}
 
 
 def test_rolling_replaces_batch_by_batch_and_comes_back_at_once() -> None:
@@ -75,7 +75,7 @@ def test_rolling_replaces_batch_by_batch_and_comes_back_at_once() -> None:
     assert "BlueGreenUpdatePolicy" not in found
     assert found["RollingUpdatePolicy"] == {
         "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
-        "WaitIntervalInSeconds": 120,
+        "WaitIntervalInSeconds": 180,
         "MaximumExecutionTimeoutInSeconds": 3600,
     }
 
@@ -97,7 +97,7 @@ def test_waits_time_out_and_alarms_are_passed_on() -> None:
     }
 
 
-WAITS = st.sampled_from([119, 120, 180, 300, 600, 3600, 3601]) | st.integers(120, 600)
+WAITS = st.sampled_from([120, 179, 180, 300, 600, 3600, 3601]) | st.integers(180, 600)
 TIMEOUTS = st.sampled_from([599, 600, 3600, 28_800, 28_801]) | st.integers(1_000, 28_800)
 SIZES = st.fixed_dictionaries(
     {"unit": st.sampled_from(["PERCENT", "INSTANCES"]), "value": st.integers(0, 3) | st.integers(4, 51)}
@@ -147,8 +147,8 @@ def test_whatever_the_configuration_accepts_keeps_every_limit_of_the_api(
     policy = found.get("BlueGreenUpdatePolicy") or found["RollingUpdatePolicy"]
     traffic = policy.get("TrafficRoutingConfiguration", policy)
     assert 600 <= policy["MaximumExecutionTimeoutInSeconds"] <= 28_800
-    assert 120 <= traffic["WaitIntervalInSeconds"] <= 3600
-    assert 120 <= policy.get("TerminationWaitInSeconds", 120) <= 3600
+    assert 180 <= traffic["WaitIntervalInSeconds"] <= 3600
+    assert 180 <= policy.get("TerminationWaitInSeconds", 180) <= 3600
     for instances in range(least, least + more + 1):
         for name, (low, high) in PERCENTS.items():
             if size := traffic.get(name):
