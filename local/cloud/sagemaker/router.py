@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A fleet's part of the endpoint's traffic, and of its variant's, which is what `TargetVariant` asks; 0 to 1."""
+    """A fleet's part of the endpoint's traffic, and of its variant's, which is what `TargetVariant` asks; 0 to 1.
+
+    `spare` is what still runs of its variant without a part: the last resort.
+    """
 
     fleet: Fleet
     weight: float
     of_variant: float
+    spare: tuple[Fleet, ...] = ()
 
 
 Routing = tuple[Share, ...]
 
 
 class NobodyError(Exception):
-    """No instance that has traffic is healthy; `fleet` is who should have answered."""
+    """No instance that may have traffic is healthy; `fleet` is who should have answered."""
 
     def __init__(self, fleet: Fleet) -> None:
         super().__init__(f"No instance of variant {fleet.variant.name} is healthy.")
@@ -88,36 +92,49 @@ def ask(
 def choose(
     routing: Routing, variant: str | None, tried: Instance | None, *, below: float = math.inf
 ) -> tuple[Fleet, Instance]:
-    """By weight; a fleet without a healthy instance with fewer than `below` requests leaves its part to the others."""
-    left = {
-        share.fleet: share.of_variant if variant else share.weight
-        for share in routing
-        if variant in {None, share.fleet.variant.name}
-    }
+    """By weight; a fleet without a healthy instance with fewer than `below` requests leaves its part to the others.
+
+    If none has one, a spare is asked; but not for who gives `below`, which can wait for a fleet that is only busy.
+    """
+    asked = [share for share in routing if variant in {None, share.fleet.variant.name}]
+    parts = {share.fleet: share.of_variant if variant else share.weight for share in asked}
+    spares = {spare: parts[share.fleet] for share in asked for spare in share.spare if below == math.inf}
     first: Fleet | None = None
-    while any(left.values()):
-        (fleet,) = random.choices(list(left), list(left.values()))  # noqa: S311 - a share of traffic
-        first = first or fleet
-        if instance := fleet.take(tried, below):
-            return fleet, instance
-        del left[fleet]
+    for left in (parts, spares):
+        while any(left.values()):
+            (fleet,) = random.choices(list(left), list(left.values()))  # noqa: S311 - a share of traffic
+            first = first or fleet
+            if instance := fleet.take(tried, below):
+                return fleet, instance
+            del left[fleet]
     raise NobodyError(first or routing[0].fleet)
 
 
 def routing(old: Sequence[Fleet], new: Sequence[Fleet] = (), shares: rollout.Shares | None = None) -> Routing:
-    """The traffic of an endpoint as its variants' weights and an update's `shares` of the new fleets want it."""
+    """The traffic of an endpoint as its variants' weights and an update's `shares` of the new fleets want it.
+
+    The old fleet of a variant whose new one has all of it is its spare: what is ended of it takes nothing any more.
+    """
     shares = shares or {fleet.variant.name: Fraction(0) for fleet in old}
     weights = [{fleet.variant.name: fleet.weight for fleet in side} for side in (old, new)]
     parts = rollout.traffic(shares, *weights)
+    spare = {
+        name: tuple(fleet for fleet in old if fleet.variant.name == name)
+        for name, share in shares.items()
+        if share == 1
+    }
+    none: dict[str, tuple[Fleet, ...]] = {}
     found = []
-    for side, of_endpoint, of_variant in (
-        (old, parts[0], {name: float(1 - share) for name, share in shares.items()}),
-        (new, parts[1], {name: float(share) for name, share in shares.items()}),
+    for side, of_endpoint, of_variant, spares in (
+        (old, parts[0], {name: float(1 - share) for name, share in shares.items()}, none),
+        (new, parts[1], {name: float(share) for name, share in shares.items()}, spare),
     ):
         for fleet in side:
             name = fleet.variant.name
             # After a rollback that failed, two fleets are one variant: each by its instances.
             whole = sum(other.capacity for other in side if other.variant.name == name)
             part = fleet.capacity / whole if whole else 1.0
-            found.append(Share(fleet, of_endpoint[name] * part, of_variant[name] * part))
+            found.append(
+                Share(fleet, of_endpoint[name] * part, of_variant[name] * part, spares.get(name, ()))
+            )
     return tuple(share for share in found if share.of_variant)

@@ -73,11 +73,17 @@ class Update:
             self.go_on()
 
     def go_on(self) -> None:
+        """Carry out what is to do; a bake lasts until its last second, and ends with it."""
         if self.state.phase is Phase.BAKING:
-            bake = self.plan.steps[self.state.step].bake
-            self.log.append((self.state.shares[ALL], bake))
-            self.now += bake
+            bake, baking = self.plan.steps[self.state.step].bake, self.state
+            self.log.append((baking.shares[ALL], bake))
+            if bake:
+                self.now += bake - 1
+                self.tell(Tick())
+                assert self.state == baking
+                self.now += 1
             self.tell(Tick())
+            assert self.state != baking
         else:
             self.carry_out()
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,13 @@ from tests.local.cloud.test_stream import eventually
 __all__ = ["endpoint", "rollouts"]
 
 
-def test_a_server_process_killed_in_any_phase_costs_no_request(rollouts: Rollouts, cloud: Place) -> None:
-    """In each bake one of each fleet that has traffic; of each fleet, another one lives through it all."""
+def test_a_server_process_killed_in_each_phase_of_a_canary_costs_no_request(
+    rollouts: Rollouts, cloud: Place
+) -> None:
+    """In each bake one of each fleet that has traffic; of each fleet, another one lives through it all.
+
+    The other strategies go through the same phases: `test_rollout_properties` draws them.
+    """
     before = fleets(cloud).keys()
     name = rollouts.started(rollouts.serving(2))
     (old,) = fleets(cloud).keys() - before
@@ -55,13 +61,18 @@ def kill_one(cloud: Place, fleet: str, stays: Iterable[int] = ()) -> set[int]:
     return running - {min(running)}
 
 
+@pytest.mark.parametrize(
+    "how", [canary(bake=3600), blue_green("ALL_AT_ONCE", termination=3600)], ids=["canary", "at once"]
+)
 def test_a_new_instance_that_does_not_come_back_takes_the_update_back(
-    rollouts: Rollouts, cloud: Place, endpoint: str, tmp_path: Path
+    rollouts: Rollouts, cloud: Place, endpoint: str, tmp_path: Path, how: dict[str, Any]
 ) -> None:
+    """The old fleet answers until then, also when the instance that ended was all that had traffic."""
     broken, program = once(tmp_path)
     old, config = servers(cloud), rollouts.described(endpoint)["EndpointConfigName"]
     with rollouts.load(endpoint) as load:
-        rollouts.update(endpoint, rollouts.serving(5, program=program), canary(bake=3600))
+        instances = 2 if "CanarySize" in json.dumps(how) else 1
+        rollouts.update(endpoint, rollouts.serving(5, instances, program=program), how)
         rollouts.until(endpoint, "Baking")
         broken.touch()
         kill(servers(cloud) - old, 0)
