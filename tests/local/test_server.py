@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from local import server as command
 from local.serving import model as models
 from local.serving.limits import Limits
 from local.serving.messages import BODY_LIMIT
@@ -888,18 +887,3 @@ def test_server_process_names_a_port_that_is_taken_and_a_probe_that_is_missing(m
     assert f"127.0.0.1:{port}: Address already in use" in errors
     _, errors = launch("--model", model, "--port", "0", "--probe", "absent.json").communicate(timeout=20)
     assert "absent.json: No such file" in errors
-
-
-def test_main_serves_until_it_is_asked_to_stop(make_model, monkeypatch, capsys) -> None:
-    """In this process, so that the start and the stop are measured too."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    try:
-        command.main(["--model", str(make_model()), "--port", "0"])
-    finally:
-        timer.join()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    assert capsys.readouterr().out.startswith("listening on")
